@@ -1,0 +1,259 @@
+//! BERT (Devlin et al. 2019, arXiv:1810.04805) on candle, for inference and for training.
+//!
+//! The blocks mirror the checkpoint's names. candle-transformers' own BERT is the reference in the tests; it cannot be
+//! trained, because its fused LayerNorm has no gradient.
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::{D, DType, Device, Module, Result, Tensor, Var};
+use candle_nn::Linear;
+use candle_transformers::models::bert::{Config, HiddenAct};
+
+use super::{EncodeError, Encoder};
+
+/// Tensors of a checkpoint, by name.
+pub struct Weights {
+    tensors: HashMap<String, Tensor>,
+    prefix: String,
+    device: Device,
+    trained: Option<BTreeMap<String, Var>>,
+}
+
+impl Weights {
+    /// Reads a safetensors file.
+    ///
+    /// # Errors
+    /// A sentence on what is wrong with it.
+    pub fn parse(bytes: &[u8], device: &Device) -> std::result::Result<Weights, String> {
+        let tensors = candle_core::safetensors::load_buffer(bytes, device).map_err(|error| error.to_string())?;
+        let key = "embeddings.word_embeddings.weight";
+        let Some(name) = tensors.keys().filter(|name| name.ends_with(key)).min() else {
+            return Err(format!("tensor `{key}` is missing; expected the weights of a BERT-type model"));
+        };
+        let prefix = name[..name.len() - key.len()].to_owned();
+        Ok(Weights { tensors, prefix, device: device.clone(), trained: None })
+    }
+
+    /// Makes every tensor that is loaded from here trainable.
+    pub fn trainable(mut self) -> Weights {
+        self.trained = Some(BTreeMap::new());
+        self
+    }
+
+    /// The trainable tensors that were loaded, by their name without prefix.
+    pub fn variables(self) -> BTreeMap<String, Var> {
+        self.trained.unwrap_or_default()
+    }
+
+    fn get(&mut self, name: &str, shape: &[usize]) -> std::result::Result<Tensor, String> {
+        let full = format!("{}{name}", self.prefix);
+        // Checkpoints converted from TensorFlow call LayerNorm's parameters gamma and beta.
+        let legacy = full.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+        let Some(tensor) = self.tensors.get(&full).or_else(|| self.tensors.get(&legacy)) else {
+            return Err(format!("tensor `{full}` is missing; expected shape {shape:?}"));
+        };
+        if tensor.dims() != shape {
+            return Err(format!("tensor `{full}` has shape {:?}; config.json asks for {shape:?}", tensor.dims()));
+        }
+        let tensor = tensor.to_dtype(DType::F32).map_err(|error| format!("tensor `{full}`: {error}"))?;
+        let sum = tensor.abs().and_then(|tensor| tensor.sum_all()).and_then(|sum| sum.to_scalar::<f32>());
+        match sum {
+            Ok(sum) if sum.is_finite() => {}
+            Ok(_) => return Err(format!("tensor `{full}` holds values that are not finite")),
+            Err(error) => return Err(format!("tensor `{full}`: {error}")),
+        }
+        match &mut self.trained {
+            None => Ok(tensor),
+            Some(variables) => {
+                let variable = Var::from_tensor(&tensor).map_err(|error| error.to_string())?;
+                let tensor = variable.as_tensor().clone();
+                variables.insert(name.to_owned(), variable);
+                Ok(tensor)
+            }
+        }
+    }
+
+    fn linear(&mut self, name: &str, input: usize, output: usize) -> std::result::Result<Linear, String> {
+        let weight = self.get(&format!("{name}.weight"), &[output, input])?;
+        let bias = self.get(&format!("{name}.bias"), &[output])?;
+        Ok(Linear::new(weight, Some(bias)))
+    }
+
+    fn norm(&mut self, name: &str, size: usize, epsilon: f64) -> std::result::Result<Norm, String> {
+        let weight = self.get(&format!("{name}.weight"), &[size])?;
+        let bias = self.get(&format!("{name}.bias"), &[size])?;
+        Ok(Norm { weight, bias, epsilon })
+    }
+}
+
+struct Norm {
+    weight: Tensor,
+    bias: Tensor,
+    epsilon: f64,
+}
+
+impl Norm {
+    fn forward(&self, states: &Tensor, training: bool) -> Result<Tensor> {
+        if training {
+            candle_nn::ops::layer_norm_slow(states, &self.weight, &self.bias, self.epsilon as f32)
+        } else {
+            candle_nn::ops::layer_norm(&states.contiguous()?, &self.weight, &self.bias, self.epsilon as f32)
+        }
+    }
+}
+
+struct Layer {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    attention_output: Linear,
+    attention_norm: Norm,
+    intermediate: Linear,
+    output: Linear,
+    output_norm: Norm,
+}
+
+impl Layer {
+    fn load(weights: &mut Weights, index: usize, config: &Config) -> std::result::Result<Layer, String> {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let name = |part: &str| format!("encoder.layer.{index}.{part}");
+        Ok(Layer {
+            query: weights.linear(&name("attention.self.query"), hidden, hidden)?,
+            key: weights.linear(&name("attention.self.key"), hidden, hidden)?,
+            value: weights.linear(&name("attention.self.value"), hidden, hidden)?,
+            attention_output: weights.linear(&name("attention.output.dense"), hidden, hidden)?,
+            attention_norm: weights.norm(&name("attention.output.LayerNorm"), hidden, config.layer_norm_eps)?,
+            intermediate: weights.linear(&name("intermediate.dense"), hidden, inner)?,
+            output: weights.linear(&name("output.dense"), inner, hidden)?,
+            output_norm: weights.norm(&name("output.LayerNorm"), hidden, config.layer_norm_eps)?,
+        })
+    }
+
+    /// `[batch, tokens, hidden]` in and out; `mask` is added to the scores `[batch, heads, tokens, tokens]`.
+    fn forward(&self, states: &Tensor, mask: Option<&Tensor>, config: &Config, training: bool) -> Result<Tensor> {
+        let (batch, tokens, hidden) = states.dims3()?;
+        let heads = config.num_attention_heads;
+        let split = |states: Tensor| -> Result<Tensor> {
+            states.reshape((batch, tokens, heads, hidden / heads))?.transpose(1, 2)?.contiguous()
+        };
+        let query = (split(self.query.forward(states)?)? * (1.0 / ((hidden / heads) as f64).sqrt()))?;
+        let key = split(self.key.forward(states)?)?;
+        let value = split(self.value.forward(states)?)?;
+        let mut scores = query.matmul(&key.t()?)?;
+        if let Some(mask) = mask {
+            scores = scores.broadcast_add(mask)?;
+        }
+        let weights = if training { candle_nn::ops::softmax(&scores, D::Minus1)? } else { candle_nn::ops::softmax_last_dim(&scores)? };
+        let context = weights.matmul(&value)?.transpose(1, 2)?.contiguous()?.reshape((batch, tokens, hidden))?;
+        let states = self.attention_norm.forward(&(self.attention_output.forward(&context)? + states)?, training)?;
+        let inner = self.intermediate.forward(&states)?;
+        let inner = match config.hidden_act {
+            HiddenAct::Gelu => inner.gelu_erf()?,
+            HiddenAct::GeluApproximate => inner.gelu()?,
+            HiddenAct::Relu => inner.relu()?,
+        };
+        self.output_norm.forward(&(self.output.forward(&inner)? + states)?, training)
+    }
+}
+
+/// A BERT-type encoder with f32 weights.
+pub struct Bert {
+    words: Tensor,
+    positions: Tensor,
+    types: Option<Tensor>,
+    norm: Norm,
+    layers: Vec<Layer>,
+    config: Config,
+    position_offset: usize,
+    device: Device,
+}
+
+impl Bert {
+    /// Takes the tensors that `config` asks for out of `weights`.
+    ///
+    /// # Errors
+    /// A sentence that names the tensor.
+    pub fn load(
+        config: &Config,
+        position_offset: usize,
+        weights: &mut Weights,
+        device: &Device,
+    ) -> std::result::Result<Bert, String> {
+        let hidden = config.hidden_size;
+        let words = weights.get("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?;
+        let positions = weights.get("embeddings.position_embeddings.weight", &[config.max_position_embeddings, hidden])?;
+        let types = match config.type_vocab_size {
+            0 => None,
+            rows => Some(weights.get("embeddings.token_type_embeddings.weight", &[rows, hidden])?),
+        };
+        let norm = weights.norm("embeddings.LayerNorm", hidden, config.layer_norm_eps)?;
+        let layers = (0..config.num_hidden_layers).map(|index| Layer::load(weights, index, config));
+        let layers = layers.collect::<std::result::Result<Vec<Layer>, String>>()?;
+        let (config, device) = (config.clone(), device.clone());
+        debug_assert_eq!(weights.device.location(), device.location());
+        Ok(Bert { words, positions, types, norm, layers, config, position_offset, device })
+    }
+
+    /// Width of a hidden state.
+    pub fn width(&self) -> usize {
+        self.config.hidden_size
+    }
+
+    /// Hidden states `[batch, tokens, hidden]` of token ids, padded to the longest sequence where lengths differ. With
+    /// `training` every operation has a gradient.
+    ///
+    /// # Errors
+    /// candle fails, for example for lack of memory.
+    pub fn forward(&self, batch: &[&[u32]], training: bool) -> Result<Tensor> {
+        let tokens = batch.iter().map(|ids| ids.len()).max().unwrap_or(0);
+        let padding = self.config.pad_token_id as u32;
+        let mut ids = Vec::with_capacity(batch.len() * tokens);
+        for sequence in batch {
+            ids.extend_from_slice(sequence);
+            ids.resize(ids.len() + tokens - sequence.len(), padding);
+        }
+        let ids = Tensor::from_vec(ids, batch.len() * tokens, &self.device)?;
+        let words = self.words.index_select(&ids, 0)?.reshape((batch.len(), tokens, self.config.hidden_size))?;
+        let mut states = words.broadcast_add(&self.positions.narrow(0, self.position_offset, tokens)?)?;
+        if let Some(types) = &self.types {
+            states = states.broadcast_add(&types.narrow(0, 0, 1)?)?;
+        }
+        let mut states = self.norm.forward(&states, training)?;
+        let mask = self.mask(batch, tokens)?;
+        for layer in &self.layers {
+            states = layer.forward(&states, mask.as_ref(), &self.config, training)?;
+        }
+        Ok(states)
+    }
+
+    /// Scores of padding get -10,000 (`[batch, 1, 1, tokens]`): enough for a weight of exactly 0, small enough for f16.
+    fn mask(&self, batch: &[&[u32]], tokens: usize) -> Result<Option<Tensor>> {
+        if batch.iter().all(|ids| ids.len() == tokens) {
+            return Ok(None);
+        }
+        let row = |ids: &&[u32]| (0..tokens).map(|at| if at < ids.len() { 0.0 } else { -1e4 }).collect::<Vec<f32>>();
+        let mask: Vec<f32> = batch.iter().flat_map(row).collect();
+        Tensor::from_vec(mask, (batch.len(), 1, 1, tokens), &self.device).map(Some)
+    }
+}
+
+impl Encoder for Bert {
+    fn hidden_size(&self) -> usize {
+        self.width()
+    }
+
+    fn encode(&self, batch: &[&[u32]]) -> std::result::Result<Vec<Vec<f32>>, EncodeError> {
+        let run = || -> Result<Vec<Vec<f32>>> {
+            let states = self.forward(batch, false)?.to_device(&Device::Cpu)?;
+            let (_, tokens, hidden) = states.dims3()?;
+            let flat = states.flatten_all()?.to_vec1::<f32>()?;
+            let rows = flat.chunks_exact(tokens * hidden).zip(batch);
+            Ok(rows.map(|(states, ids)| states[..ids.len() * hidden].to_vec()).collect())
+        };
+        run().map_err(|source| EncodeError {
+            sequences: batch.len(),
+            tokens: batch.iter().map(|ids| ids.len()).max().unwrap_or(0),
+            source,
+        })
+    }
+}
