@@ -1,4 +1,4 @@
-//! Labelled texts: what people coded, for training and evaluation. One JSON object a line:
+//! Labelled texts: texts and their codes, for training and evaluation. One JSON object a line:
 //!
 //! ```json
 //! {"id": "a-0001", "lang": "zh", "text": "…", "status": "coded", "scenarios": [8, 10],
@@ -8,11 +8,11 @@
 //! `status`, `lang`, `evidence`, `group` and `pair` may be left out; a text without scenarios and status is `unspecified`.
 
 use std::collections::BTreeMap;
-use std::io::BufRead;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::record::json_problem;
 use crate::taxonomy::{Id, Lang, Taxonomy};
 
 /// Whether and how a text states what its product is used for, as the codebook defines it.
@@ -76,7 +76,10 @@ impl LabelledText {
     /// Places of the evidence of a scenario, as byte ranges of the text; the first place where a piece occurs twice.
     pub fn evidence_ranges(&self, scenario: Id) -> Vec<(usize, usize)> {
         let quotes = self.evidence.get(&scenario).map(Vec::as_slice).unwrap_or_default();
-        quotes.iter().filter_map(|quote| self.text.find(quote.as_str()).map(|start| (start, start + quote.len()))).collect()
+        quotes
+            .iter()
+            .filter_map(|quote| self.text.find(quote.as_str()).map(|start| (start, start + quote.len())))
+            .collect()
     }
 
     fn problem(&self, taxonomy: &Taxonomy) -> Option<String> {
@@ -84,24 +87,39 @@ impl LabelledText {
             return Some("`text` is empty; expected a description".to_owned());
         }
         if let Some(id) = self.scenarios.iter().find(|&&id| taxonomy.position(id).is_none()) {
-            return Some(format!("scenario {id} is not in taxonomy `{}`", taxonomy.id));
+            return Some(format!(
+                "scenario {id} is not in taxonomy `{}`; `medscenario taxonomy list` shows those that are",
+                taxonomy.id
+            ));
         }
         if !self.scenarios.is_sorted_by(|a, b| a < b) {
             return Some("`scenarios` must be ascending without repetition".to_owned());
         }
         match (self.status(), self.scenarios.is_empty()) {
-            (Status::Coded, true) => return Some("`status` is coded, but `scenarios` is empty".to_owned()),
+            (Status::Coded, true) => {
+                return Some(
+                    "`status` is coded, but `scenarios` is empty; name a scenario, or set outside or unspecified"
+                        .to_owned(),
+                );
+            }
             (Status::Outside | Status::Unspecified, false) => {
-                return Some(format!("`status` is {}, but `scenarios` is not empty", self.status().name()));
+                return Some(format!(
+                    "`status` is {}, but `scenarios` is not empty; set coded, or empty it",
+                    self.status().name()
+                ));
             }
             _ => {}
         }
         for (id, quotes) in &self.evidence {
             if !self.scenarios.contains(id) {
-                return Some(format!("`evidence` names scenario {id}, which `scenarios` does not"));
+                return Some(format!(
+                    "`evidence` names scenario {id}, which `scenarios` does not; add it there, or remove it"
+                ));
             }
             if let Some(quote) = quotes.iter().find(|quote| quote.is_empty() || !self.text.contains(quote.as_str())) {
-                return Some(format!("evidence of scenario {id} is not in the text: `{quote}`"));
+                return Some(format!(
+                    "evidence of scenario {id} is not in the text: `{quote}`; quote the text as it stands"
+                ));
             }
         }
         None
@@ -147,14 +165,16 @@ pub fn read(paths: &[PathBuf], taxonomy: &Taxonomy) -> Result<Vec<LabelledText>,
     let mut seen = std::collections::HashSet::new();
     for path in paths {
         let before = texts.len();
-        read_file(path, taxonomy, &mut |line, text| {
+        let content =
+            std::fs::read_to_string(path).map_err(|source| LabelError::Read { path: path.clone(), source })?;
+        for (line, parsed) in parse_lines(&content, taxonomy) {
+            let wrong = |problem| LabelError::Line { path: path.clone(), line, problem };
+            let text = parsed.map_err(wrong)?;
             if !seen.insert(text.id.clone()) {
-                let problem = format!("id `{}` occurs a second time", text.id);
-                return Err(LabelError::Line { path: path.clone(), line, problem });
+                return Err(wrong(format!("id `{}` occurs a second time; ids must be unique", text.id)));
             }
             texts.push(text);
-            Ok(())
-        })?;
+        }
         if texts.len() == before {
             return Err(LabelError::Empty { path: path.clone() });
         }
@@ -162,26 +182,32 @@ pub fn read(paths: &[PathBuf], taxonomy: &Taxonomy) -> Result<Vec<LabelledText>,
     Ok(texts)
 }
 
-fn read_file(
-    path: &Path,
-    taxonomy: &Taxonomy,
-    take: &mut dyn FnMut(usize, LabelledText) -> Result<(), LabelError>,
-) -> Result<(), LabelError> {
-    let fail = |source| LabelError::Read { path: path.to_owned(), source };
-    let file = std::io::BufReader::new(std::fs::File::open(path).map_err(fail)?);
-    for (index, line) in file.lines().enumerate() {
-        let line = line.map_err(fail)?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        let wrong = |problem| LabelError::Line { path: path.to_owned(), line: index + 1, problem };
-        let text: LabelledText = serde_json::from_str(&line).map_err(|error| wrong(error.to_string()))?;
-        if let Some(problem) = text.problem(taxonomy) {
-            return Err(wrong(problem));
-        }
-        take(index + 1, text)?;
-    }
-    Ok(())
+/// Parses lines of labelled texts: the number of each line that is not blank, and the text or what is wrong with it.
+pub fn parse_lines<'a>(
+    content: &'a str,
+    taxonomy: &'a Taxonomy,
+) -> impl Iterator<Item = (usize, Result<LabelledText, String>)> + 'a {
+    let lines = content.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines.map(|(index, line)| {
+        let parsed = serde_json::from_str::<LabelledText>(line).map_err(|error| {
+            let cause = json_problem(&error);
+            // The parser takes a list for the fields in order, and complains about one of them.
+            let cause = if line.trim_start().starts_with('{') { cause } else { "it is no JSON object".to_owned() };
+            format!("not a labelled text: {cause}; expected an object with `id`, `text` and the numbers of `scenarios`")
+        });
+        // A list of the right length would parse too.
+        let parsed = match parsed {
+            Ok(_) if !line.trim_start().starts_with('{') => {
+                Err("not a labelled text: it is no JSON object; expected an object with `id`, `text` and the numbers of `scenarios`".to_owned())
+            }
+            other => other,
+        };
+        let checked = parsed.and_then(|text| match text.problem(taxonomy) {
+            Some(problem) => Err(problem),
+            None => Ok(text),
+        });
+        (index + 1, checked)
+    })
 }
 
 #[cfg(test)]
@@ -196,7 +222,8 @@ mod tests {
     #[test]
     fn evidence_gives_byte_ranges() {
         let text: LabelledText =
-            serde_json::from_str(r#"{"id":"1","text":"导诊和随访","scenarios":[8,12],"evidence":{"12":["随访"]}}"#).expect("valid");
+            serde_json::from_str(r#"{"id":"1","text":"导诊和随访","scenarios":[8,12],"evidence":{"12":["随访"]}}"#)
+                .expect("valid");
         assert_eq!(text.evidence_ranges(12), [(9, 15)]);
         assert_eq!(text.evidence_ranges(8), []);
         assert_eq!(text.status(), Status::Coded);

@@ -90,8 +90,14 @@ mod tests {
 
     #[test]
     fn clauses_end_at_marks_of_both_languages() {
-        assert_eq!(texts("用于导诊、预问诊，准确率97.5%。未来拓展（随访）"), ["用于导诊", "预问诊", "准确率97.5%", "未来拓展", "随访"]);
-        assert_eq!(texts("Triage, v2.0; trained on 1,000 notes. Writes records."), ["Triage", "v2.0", "trained on 1,000 notes", "Writes records"]);
+        assert_eq!(
+            texts("用于导诊、预问诊，准确率97.5%。未来拓展（随访）"),
+            ["用于导诊", "预问诊", "准确率97.5%", "未来拓展", "随访"]
+        );
+        assert_eq!(
+            texts("Triage, v2.0; trained on 1,000 notes. Writes records."),
+            ["Triage", "v2.0", "trained on 1,000 notes", "Writes records"]
+        );
     }
 
     #[test]

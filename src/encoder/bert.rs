@@ -25,7 +25,8 @@ impl Weights {
     /// # Errors
     /// A sentence on what is wrong with it.
     pub fn parse(bytes: &[u8], device: &Device) -> std::result::Result<Weights, String> {
-        let tensors = candle_core::safetensors::load_buffer(bytes, device).map_err(|error| error.to_string())?;
+        let tensors = candle_core::safetensors::load_buffer(bytes, device)
+            .map_err(|error| format!("not a complete safetensors file: {error}"))?;
         let key = "embeddings.word_embeddings.weight";
         let Some(name) = tensors.keys().filter(|name| name.ends_with(key)).min() else {
             return Err(format!("tensor `{key}` is missing; expected the weights of a BERT-type model"));
@@ -74,7 +75,13 @@ impl Weights {
     }
 
     fn linear(&mut self, name: &str, input: usize, output: usize) -> std::result::Result<Linear, String> {
-        let weight = self.get(&format!("{name}.weight"), &[output, input])?;
+        let mut weight = self.get(&format!("{name}.weight"), &[output, input])?;
+        if self.trained.is_none() {
+            // Lay the numbers out as `[input, output]`. As stored, candle takes another kernel for small products than
+            // for large ones; it adds in another order, and a text's vector would depend on the size of its batch.
+            let laid_out = weight.t().and_then(|weight| weight.contiguous()?.t());
+            weight = laid_out.map_err(|error| format!("tensor `{name}.weight`: {error}"))?;
+        }
         let bias = self.get(&format!("{name}.bias"), &[output])?;
         Ok(Linear::new(weight, Some(bias)))
     }
@@ -143,7 +150,11 @@ impl Layer {
         if let Some(mask) = mask {
             scores = scores.broadcast_add(mask)?;
         }
-        let weights = if training { candle_nn::ops::softmax(&scores, D::Minus1)? } else { candle_nn::ops::softmax_last_dim(&scores)? };
+        let weights = if training {
+            candle_nn::ops::softmax(&scores, D::Minus1)?
+        } else {
+            candle_nn::ops::softmax_last_dim(&scores)?
+        };
         let context = weights.matmul(&value)?.transpose(1, 2)?.contiguous()?.reshape((batch, tokens, hidden))?;
         let states = self.attention_norm.forward(&(self.attention_output.forward(&context)? + states)?, training)?;
         let inner = self.intermediate.forward(&states)?;
@@ -181,7 +192,8 @@ impl Bert {
     ) -> std::result::Result<Bert, String> {
         let hidden = config.hidden_size;
         let words = weights.get("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?;
-        let positions = weights.get("embeddings.position_embeddings.weight", &[config.max_position_embeddings, hidden])?;
+        let positions =
+            weights.get("embeddings.position_embeddings.weight", &[config.max_position_embeddings, hidden])?;
         let types = match config.type_vocab_size {
             0 => None,
             rows => Some(weights.get("embeddings.token_type_embeddings.weight", &[rows, hidden])?),

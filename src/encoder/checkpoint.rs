@@ -9,9 +9,9 @@ use candle_transformers::models::bert::Config;
 use serde::Deserialize;
 use tokenizers::Tokenizer;
 
+use super::TextEncoder;
 use super::bert::{Bert, Weights};
 use super::tokenizer::TextTokenizer;
-use super::TextEncoder;
 
 /// Most tokens of a batch, unless the user says otherwise.
 pub const BATCH_TOKENS: usize = 4096;
@@ -175,19 +175,18 @@ impl Checkpoint {
         let reader = Reader { files: &files };
         let value: serde_json::Value = reader.json("config.json")?.ok_or_else(|| reader.missing("config.json"))?;
         let model_type = value.get("model_type").and_then(|kind| kind.as_str()).unwrap_or("bert").to_owned();
+        // The architecture first: the configuration of another one has other keys, and a missing key tells less.
+        if !["bert", "roberta", "xlm-roberta"].contains(&model_type.as_str()) {
+            let problem = format!("`model_type` is `{model_type}`; expected `bert`, `roberta` or `xlm-roberta`");
+            return Err(reader.invalid("config.json", problem));
+        }
         let config: Config =
             serde_json::from_value(value).map_err(|error| reader.invalid("config.json", error.to_string()))?;
-        let position_offset = match model_type.as_str() {
-            "bert" => 0,
-            "roberta" | "xlm-roberta" => config.pad_token_id + 1,
-            other => {
-                let problem = format!("`model_type` is `{other}`; expected `bert`, `roberta` or `xlm-roberta`");
-                return Err(reader.invalid("config.json", problem));
-            }
-        };
+        let position_offset = if model_type == "bert" { 0 } else { config.pad_token_id + 1 };
         let heads = config.num_attention_heads;
-        if heads == 0 || config.hidden_size % heads != 0 {
-            let problem = format!("`hidden_size` {} is not a multiple of `num_attention_heads` {heads}", config.hidden_size);
+        if heads == 0 || !config.hidden_size.is_multiple_of(heads) {
+            let problem =
+                format!("`hidden_size` {} is not a multiple of `num_attention_heads` {heads}", config.hidden_size);
             return Err(reader.invalid("config.json", problem));
         }
         let (pooling, normalize) = reader.modules()?;
@@ -201,7 +200,7 @@ impl Checkpoint {
     /// The tokenizer with this checkpoint's window.
     ///
     /// # Errors
-    /// `tokenizer.json` is missing, broken, or has more tokens than the model.
+    /// `tokenizer.json` is missing, broken, or has tokens that the model does not know.
     pub fn tokenizer(&self, truncate: bool) -> Result<TextTokenizer, CheckpointError> {
         let reader = Reader { files: &self.files };
         let file = "tokenizer.json";
@@ -209,9 +208,10 @@ impl Checkpoint {
         let tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| reader.invalid(file, error.to_string()))?;
         let tokenizer = TextTokenizer::new(tokenizer, self.max_tokens, truncate)
             .map_err(|problem| reader.invalid(file, problem))?;
-        if tokenizer.vocabulary() > self.config.vocab_size {
-            let (tokens, rows) = (tokenizer.vocabulary(), self.config.vocab_size);
-            return Err(reader.invalid(file, format!("{tokens} tokens, but `vocab_size` in config.json is {rows}")));
+        let (highest, rows) = (tokenizer.highest_id(), self.config.vocab_size);
+        if highest as usize >= rows {
+            let problem = format!("token ids up to {highest}, but `vocab_size` in config.json is {rows}");
+            return Err(reader.invalid(file, problem));
         }
         Ok(tokenizer)
     }
@@ -284,11 +284,14 @@ impl Reader<'_> {
                 "Normalize" => normalize = true,
                 "Pooling" => {
                     let file = format!("{}/config.json", module.path);
-                    let config: PoolingConfig = self.json(&file)?.ok_or_else(|| self.missing(&file))?;
+                    let config: PoolingConfig = self.json(&file)?.ok_or_else(|| {
+                        self.invalid("modules.json", format!("it names `{file}`, which is not there"))
+                    })?;
                     pooling = self.pooling(&file, &config)?;
                 }
                 other => {
-                    let problem = format!("module `{other}` is not supported; expected Transformer, Pooling and Normalize");
+                    let problem =
+                        format!("module `{other}` is not supported; expected Transformer, Pooling and Normalize");
                     return Err(self.invalid("modules.json", problem));
                 }
             }
@@ -301,7 +304,9 @@ impl Reader<'_> {
             return match mode.as_str() {
                 "mean" => Ok(Pooling::Mean),
                 "cls" => Ok(Pooling::Cls),
-                other => Err(self.invalid(file, format!("pooling mode `{other}` is not supported; expected mean or cls"))),
+                other => {
+                    Err(self.invalid(file, format!("pooling mode `{other}` is not supported; expected mean or cls")))
+                }
             };
         }
         let other = config.pooling_mode_max_tokens

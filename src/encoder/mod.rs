@@ -58,7 +58,9 @@ pub enum DeviceChoice {
 #[non_exhaustive]
 pub enum DeviceError {
     /// The program was built without GPU support.
-    #[error("This program was built without GPU support; build it with `cargo build --release --features cuda`, or use `--device cpu`")]
+    #[error(
+        "This program was built without GPU support; build it with `cargo build --release --features cuda`, or use `--device cpu`"
+    )]
     NotBuilt,
     /// No GPU answers.
     #[error("No CUDA GPU can be used; check the driver with `nvidia-smi`, or use `--device cpu`")]
@@ -93,7 +95,7 @@ pub struct TextStates {
     pub offsets: Vec<(usize, usize)>,
     /// Row-major `[tokens, hidden]`, without the special tokens.
     pub states: Vec<f32>,
-    /// Pooled over all tokens as the checkpoint asks, special tokens included; not normalised.
+    /// Pooled over all tokens as the checkpoint asks, special tokens included; not normalised. Zeros without a token.
     pub pooled: Vec<f32>,
 }
 
@@ -125,7 +127,9 @@ impl TextEncoder {
             .collect();
         let ids = |&(text, window): &(usize, usize)| tokenized[text].windows[window].ids.as_slice();
         let lengths: Vec<usize> = windows.iter().map(|at| ids(at).len()).collect();
-        let batches = batch::pack(&lengths, self.batch_tokens);
+        let mut batches = batch::pack(&lengths, self.batch_tokens);
+        // Without special tokens a text can have no token at all.
+        batches.retain(|members| lengths[members[0]] > 0);
         let encoded: Vec<(Vec<usize>, Vec<Vec<f32>>)> = batches
             .into_par_iter()
             .map(|members| {

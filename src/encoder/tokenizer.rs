@@ -55,14 +55,27 @@ impl TextTokenizer {
         let (prefix, suffix) = (ids[..before].to_vec(), ids[ids.len() - after..].to_vec());
         let content = max_tokens.saturating_sub(before + after);
         if content < 2 {
-            return Err(format!("a window of {max_tokens} tokens has no room beside {} special tokens", before + after));
+            return Err(format!(
+                "a window of {max_tokens} tokens has no room beside {} special tokens",
+                before + after
+            ));
         }
         Ok(TextTokenizer { tokenizer, prefix, suffix, content, truncate })
     }
 
-    /// Number of tokens in the vocabulary, added ones included.
-    pub fn vocabulary(&self) -> usize {
-        self.tokenizer.get_vocab_size(true)
+    /// Highest token id, added tokens included.
+    pub fn highest_id(&self) -> u32 {
+        self.tokenizer.get_vocab(true).into_values().max().unwrap_or(0)
+    }
+
+    /// Id of the mask token, where the vocabulary has one.
+    pub fn mask_token(&self) -> Option<u32> {
+        ["[MASK]", "<mask>"].iter().find_map(|token| self.tokenizer.token_to_id(token))
+    }
+
+    /// Special tokens before a text.
+    pub fn prefix_len(&self) -> usize {
+        self.prefix.len()
     }
 
     /// Most tokens of a window, special tokens included.
@@ -116,7 +129,7 @@ impl TokenizedText {
         // The vector of a text is the mean of its windows' vectors, weighted by their tokens.
         let mut pooled = vec![0.0; hidden];
         let total: usize = self.windows.iter().map(|window| window.ids.len()).sum();
-        for (window, states) in self.windows.iter().zip(states) {
+        for (window, states) in self.windows.iter().zip(states).filter(|(window, _)| !window.ids.is_empty()) {
             let weight = window.ids.len() as f32 / total as f32;
             for (sum, value) in pooled.iter_mut().zip(pooling.pool(states, hidden)) {
                 *sum += weight * value;

@@ -4,13 +4,47 @@ use std::sync::Arc;
 
 /// Headers that usually hold the text, the best first. Compared in lower case, with `_` for spaces and hyphens.
 const TEXT: [&str; 24] = [
-    "text", "description", "description_zh", "product_description", "desc", "描述", "产品描述", "产品简介", "简介", "产品介绍", "介绍",
-    "功能描述", "功能介绍", "内容", "正文", "文本", "摘要", "说明", "description_en", "summary", "abstract", "introduction", "intro", "content",
+    "text",
+    "description",
+    "description_zh",
+    "product_description",
+    "desc",
+    "描述",
+    "产品描述",
+    "产品简介",
+    "简介",
+    "产品介绍",
+    "介绍",
+    "功能描述",
+    "功能介绍",
+    "内容",
+    "正文",
+    "文本",
+    "摘要",
+    "说明",
+    "description_en",
+    "summary",
+    "abstract",
+    "introduction",
+    "intro",
+    "content",
 ];
 const ID: [&str; 11] =
     ["id", "record_id", "product_id", "model_id", "identifier", "编号", "产品编号", "序号", "标识", "no", "no."];
 const NAME: [&str; 14] = [
-    "name", "name_zh", "product", "product_name", "model", "model_name", "title", "名称", "产品名称", "模型名称", "产品", "模型", "大模型",
+    "name",
+    "name_zh",
+    "product",
+    "product_name",
+    "model",
+    "model_name",
+    "title",
+    "名称",
+    "产品名称",
+    "模型名称",
+    "产品",
+    "模型",
+    "大模型",
     "name_en",
 ];
 
@@ -76,7 +110,10 @@ mod tests {
         let map = choose(&["编号", "产品名称", "厂商", "产品简介"], &ColumnChoice::default()).expect("found");
         assert_eq!((map.id.as_deref(), &*map.text, map.name.as_deref()), (Some("编号"), "产品简介", Some("产品名称")));
         let map = choose(&["Product ID", "Product-Name", "Description"], &ColumnChoice::default()).expect("found");
-        assert_eq!((map.id.as_deref(), &*map.text, map.name.as_deref()), (Some("Product ID"), "Description", Some("Product-Name")));
+        assert_eq!(
+            (map.id.as_deref(), &*map.text, map.name.as_deref()),
+            (Some("Product ID"), "Description", Some("Product-Name"))
+        );
     }
 
     #[test]

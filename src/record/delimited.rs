@@ -60,7 +60,7 @@ impl Delimited {
             if name.trim().is_empty() {
                 return Err(format!("column {} has no name in the header row; name every column", index + 1));
             }
-            if header[..index].contains(name) {
+            if header[..index].iter().any(|other| other.trim() == name.trim()) {
                 return Err(format!("column name `{name}` occurs twice in the header row; rename one"));
             }
         }
@@ -98,7 +98,7 @@ impl Delimited {
             };
             let Line::Text(line) = line else {
                 if taken.is_empty() {
-                    return Some(Err((number, None, Reason::TooLong { limit: MAX_LINE, found: MAX_LINE + 1 })));
+                    return Some(Err((number, None, Reason::LongLine { limit: MAX_LINE })));
                 }
                 taken.push((number, Line::TooLong));
                 break;
@@ -113,9 +113,14 @@ impl Delimited {
             text += &line;
             taken.push((number, Line::Text(line)));
             match complete {
-                Err(field) => {
-                    // The row is read to its line end; what follows starts afresh.
+                // Text behind a mark on the row's own line costs that line. Behind a mark that was opened on an earlier
+                // line it means that the earlier one was never closed.
+                Err(field) if taken.len() == 1 => {
                     return Some(Err((start, self.column(field), Reason::TextAfterQuote)));
+                }
+                Err(_) => {
+                    scanner.state = Quote::Quoted;
+                    break;
                 }
                 Ok(true) => return Some(Ok((start, text))),
                 Ok(false) if taken.len() > MAX_LINES_PER_RECORD || text.len() > MAX_LINE => break,
@@ -253,7 +258,10 @@ mod tests {
     #[test]
     fn text_after_a_closing_mark_and_wrong_counts_are_named() {
         let read = rows("id,text\n1,\"a\"b\n2,x,y\n3\n4,z\n");
-        assert_eq!(read, [Err((2, "text-after-quote")), Err((3, "field-count")), Err((4, "field-count")), ok(&["4", "z"])]);
+        assert_eq!(
+            read,
+            [Err((2, "text-after-quote")), Err((3, "field-count")), Err((4, "field-count")), ok(&["4", "z"])]
+        );
     }
 
     #[test]

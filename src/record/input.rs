@@ -55,7 +55,7 @@ pub struct InputOptions {
 #[non_exhaustive]
 pub enum InputError {
     /// No file matches a pattern.
-    #[error("No file matches `{pattern}`")]
+    #[error("No file matches `{pattern}`; check directory and extension, or name a file")]
     NoMatch {
         /// What the user typed.
         pattern: String,
@@ -77,7 +77,9 @@ pub enum InputError {
         source: std::io::Error,
     },
     /// The format cannot be told.
-    #[error("Cannot tell the format of `{path}`; expected .csv, .tsv, .jsonl, .xlsx, .parquet or .txt, or --input-format")]
+    #[error(
+        "Cannot tell the format of `{path}`; expected .csv, .tsv, .jsonl, .xlsx, .parquet or .txt, or --input-format"
+    )]
     UnknownFormat {
         /// The file.
         path: String,
@@ -97,7 +99,7 @@ pub enum InputError {
         problem: String,
     },
     /// A column is missing.
-    #[error("`{path}` has no {wanted} column; its columns are: {present}{}", if *.named { "" } else { "; name it with --text-column" })]
+    #[error("`{path}` has no {wanted} column; its columns are: {present}{}", hint(*.named, .present))]
     NoColumn {
         /// The file.
         path: String,
@@ -109,11 +111,20 @@ pub enum InputError {
         present: String,
     },
     /// The same file is named twice.
-    #[error("`{path}` is named twice; each input is read once")]
+    #[error("`{path}` is named twice; name each input once")]
     Twice {
         /// The file.
         path: String,
     },
+}
+
+/// What to do about a missing column. Headers in a wrong encoding match nothing.
+fn hint(named: bool, present: &str) -> &'static str {
+    match (named, present.contains(char::REPLACEMENT_CHARACTER)) {
+        (_, true) => "; check --encoding",
+        (true, false) => "",
+        (false, false) => "; name it with --text-column",
+    }
 }
 
 /// An opened table.
@@ -139,7 +150,10 @@ pub fn resolve(arguments: &[String]) -> Result<Vec<PathBuf>, InputError> {
             paths.push(literal.to_owned());
             continue;
         }
-        let problem = |error: &dyn std::fmt::Display| InputError::Pattern { pattern: argument.clone(), problem: error.to_string() };
+        let problem = |error: &dyn std::fmt::Display| InputError::Pattern {
+            pattern: argument.clone(),
+            problem: error.to_string(),
+        };
         let before = paths.len();
         for found in glob::glob(argument).map_err(|error| problem(&error))? {
             paths.push(found.map_err(|error| problem(&error))?);
@@ -168,7 +182,8 @@ fn open(path: &Path, options: &InputOptions) -> Result<Input, InputError> {
     let name = path.display().to_string();
     let encoding = match &options.encoding {
         Some(label) => Some(
-            Encoding::for_label(label.as_bytes()).ok_or_else(|| InputError::UnknownEncoding { label: label.clone() })?,
+            Encoding::for_label(label.as_bytes())
+                .ok_or_else(|| InputError::UnknownEncoding { label: label.clone() })?,
         ),
         None => None,
     };
@@ -215,7 +230,9 @@ impl Source {
     fn file(path: &Path, name: &str) -> Result<Source, InputError> {
         let fail = |source| InputError::Open { path: name.to_owned(), source };
         if path.is_dir() {
-            return Err(fail(std::io::Error::other("it is a directory; name files, or a pattern such as `directory/*.csv`")));
+            return Err(fail(std::io::Error::other(
+                "it is a directory; name files, or a pattern such as `directory/*.csv`",
+            )));
         }
         File::open(path).map(Source::File).map_err(fail)
     }
@@ -259,7 +276,7 @@ impl Source {
                 Ok((Box::new(rows), headers))
             }
             InputFormat::Jsonl => {
-                let (rows, headers) = JsonLines::open(self.lines(encoding).map_err(failed)?);
+                let (rows, headers) = JsonLines::open(self.lines(encoding).map_err(failed)?).map_err(broken)?;
                 Ok((Box::new(rows), headers))
             }
             InputFormat::Txt => {
@@ -269,7 +286,11 @@ impl Source {
             InputFormat::Csv | InputFormat::Tsv => {
                 let delimiter = match options.delimiter {
                     Some(character) if character.is_ascii() => Some(character as u8),
-                    Some(character) => return Err(broken(format!("the separator `{character}` is not an ASCII character"))),
+                    Some(character) => {
+                        return Err(broken(format!(
+                            "the separator `{character}` is not an ASCII character; expected one such as `,`, `;` or a tab"
+                        )));
+                    }
                     None => (format == InputFormat::Tsv).then_some(b'\t'),
                 };
                 let rows = Delimited::open(self.lines(encoding).map_err(failed)?, delimiter).map_err(broken)?;
@@ -320,7 +341,11 @@ fn detect_file(file: &mut File) -> std::io::Result<&'static Encoding> {
         let mut part = Vec::new();
         file.take(SAMPLE as u64).read_to_end(&mut part)?;
         // A piece from the middle begins at its first line end, and so at the start of a character.
-        let start = if piece == 0 { 0 } else { part.iter().position(|&byte| byte == b'\n').map_or(part.len(), |at| (at + 1) & !1) };
+        let start = if piece == 0 {
+            0
+        } else {
+            part.iter().position(|&byte| byte == b'\n').map_or(part.len(), |at| (at + 1) & !1)
+        };
         sample.extend_from_slice(&part[start..]);
     }
     file.seek(SeekFrom::Start(0))?;

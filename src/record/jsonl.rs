@@ -1,30 +1,48 @@
 //! JSON Lines: one object a line, and plain text: one description a line.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use super::lines::{Line, Lines, MAX_LINE};
-use super::{Cell, RawResult, RawRow, Reason};
+use super::{Cell, RawResult, RawRow, Reason, json_problem};
+
+/// Bad lines at the beginning of a file that are looked over for a good one.
+const FIRST_LINES: usize = 1000;
 
 /// Rows of a JSON Lines file.
 pub(super) struct JsonLines {
     lines: Lines,
-    waiting: Option<RawResult>,
+    waiting: VecDeque<RawResult>,
     finished: bool,
 }
 
 impl JsonLines {
     /// Reads up to the first line that parses, whose keys stand for the columns.
-    pub(super) fn open(lines: Lines) -> (JsonLines, Vec<Arc<str>>) {
-        let mut reader = JsonLines { lines, waiting: None, finished: false };
-        let first = reader.read();
-        let headers = match &first {
-            Some(Ok(row)) => row.cells.iter().map(|(key, _)| Arc::clone(key)).collect(),
-            _ => Vec::new(),
-        };
-        reader.waiting = first;
-        (reader, headers)
+    ///
+    /// # Errors
+    /// A sentence, when no line parses.
+    pub(super) fn open(lines: Lines) -> Result<(JsonLines, Vec<Arc<str>>), String> {
+        let mut reader = JsonLines { lines, waiting: VecDeque::new(), finished: false };
+        loop {
+            // A file of nothing but bad lines is not read to its end to find that out.
+            if reader.waiting.len() == FIRST_LINES {
+                return Err(format!(
+                    "none of its first {FIRST_LINES} lines is a JSON object; expected one object a line"
+                ));
+            }
+            let Some(next) = reader.read() else {
+                let what =
+                    if reader.waiting.is_empty() { "the file is empty" } else { "none of its lines is a JSON object" };
+                return Err(format!("{what}; expected one object a line"));
+            };
+            let headers = next.as_ref().ok().map(|row| row.cells.iter().map(|(key, _)| Arc::clone(key)).collect());
+            reader.waiting.push_back(next);
+            if let Some(headers) = headers {
+                return Ok((reader, headers));
+            }
+        }
     }
 
     fn read(&mut self) -> Option<RawResult> {
@@ -41,17 +59,18 @@ impl JsonLines {
                 }
             };
             let Line::Text(line) = line else {
-                return Some(Err((row, None, Reason::TooLong { limit: MAX_LINE, found: MAX_LINE + 1 })));
+                return Some(Err((row, None, Reason::LongLine { limit: MAX_LINE })));
             };
             if line.trim().is_empty() {
                 continue;
             }
-            return Some(match serde_json::from_str::<Map<String, Value>>(&line) {
-                Ok(object) => {
-                    Ok(RawRow { row, cells: object.into_iter().map(|(key, value)| (Arc::from(key), cell(value))).collect() })
-                }
+            return Some(match serde_json::from_str::<Map<String, Value>>(line.trim_end()) {
+                Ok(object) => Ok(RawRow {
+                    row,
+                    cells: object.into_iter().map(|(key, value)| (Arc::from(key), cell(value))).collect(),
+                }),
                 Err(_) if line.contains(char::REPLACEMENT_CHARACTER) => Err((row, None, Reason::Undecodable)),
-                Err(error) => Err((row, None, Reason::Json(error.to_string()))),
+                Err(error) => Err((row, None, Reason::Json(json_problem(&error)))),
             });
         }
     }
@@ -61,7 +80,7 @@ impl Iterator for JsonLines {
     type Item = RawResult;
 
     fn next(&mut self) -> Option<RawResult> {
-        self.waiting.take().or_else(|| self.read())
+        self.waiting.pop_front().or_else(|| self.read())
     }
 }
 
@@ -105,9 +124,7 @@ impl Iterator for PlainLines {
                     }
                     Some(Ok(RawRow { row, cells: vec![(Arc::clone(&self.column), Cell::Text(line.to_owned()))] }))
                 }
-                Ok(Some((row, Line::TooLong))) => {
-                    Some(Err((row, None, Reason::TooLong { limit: MAX_LINE, found: MAX_LINE + 1 })))
-                }
+                Ok(Some((row, Line::TooLong))) => Some(Err((row, None, Reason::LongLine { limit: MAX_LINE }))),
                 Ok(None) => None,
                 Err(error) => {
                     self.finished = true;

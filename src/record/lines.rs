@@ -18,11 +18,13 @@ pub(super) fn detect(sample: &[u8]) -> &'static Encoding {
     }
     let zeros = |offset: usize| sample.iter().skip(offset).step_by(2).filter(|&&byte| byte == 0).count();
     let (even, odd) = (zeros(0), zeros(1));
+    // A stray zero in another encoding is no sign of UTF-16.
+    let enough = sample.len() / 200;
     // Chinese text in UTF-16 has few zero bytes, but separators and line ends have one each; no text in an 8-bit encoding has any.
-    if odd > 2 * even && odd > 0 {
+    if odd > 2 * even && odd > enough {
         return UTF_16LE;
     }
-    if even > 2 * odd && even > 0 {
+    if even > 2 * odd && even > enough {
         return UTF_16BE;
     }
     let (mut good, mut bad) = (0usize, 0usize);

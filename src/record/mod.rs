@@ -79,6 +79,11 @@ pub enum Reason {
         /// The length.
         found: usize,
     },
+    /// A line is longer than a line may be, in bytes; nothing of it was read.
+    LongLine {
+        /// The limit.
+        limit: usize,
+    },
     /// Bytes that are not text in the file's encoding, or U+FFFD that an earlier program put in their place.
     Undecodable,
     /// A JSON line that does not parse, with the parser's words.
@@ -98,7 +103,7 @@ impl Reason {
             Reason::TextAfterQuote => "text-after-quote",
             Reason::FieldCount { .. } => "field-count",
             Reason::WrongType { .. } => "wrong-type",
-            Reason::TooLong { .. } => "too-long",
+            Reason::TooLong { .. } | Reason::LongLine { .. } => "too-long",
             Reason::Undecodable => "undecodable",
             Reason::Json(_) => "invalid-json",
             Reason::Unreadable(_) => "unreadable",
@@ -119,19 +124,32 @@ impl fmt::Display for Reason {
                 f.write_str("text follows a closing quotation mark; expected the separator, or a doubled mark to mean itself")
             }
             Reason::FieldCount { expected, found } => {
-                write!(f, "{found} fields where the header has {expected}; quote fields that contain the separator")
+                let fields = if *found == 1 { "field" } else { "fields" };
+                let advice = match found > expected {
+                    true => "quote fields that contain the separator, and name every column in the header",
+                    false => "give every column a field, even an empty one",
+                };
+                write!(f, "{found} {fields} where the header has {expected}; {advice}")
             }
-            Reason::WrongType { found } => write!(f, "expected text, found {found}"),
+            Reason::WrongType { found } => write!(f, "expected text, found {found}; correct it, or choose another column"),
             Reason::TooLong { limit, found } => {
                 write!(f, "{found} characters, more than the limit of {limit}; raise --max-chars or use --long-text truncate")
             }
-            Reason::Undecodable => {
-                f.write_str("bytes that are not text in the file's encoding; check --encoding, or repair the row")
+            Reason::LongLine { limit } => write!(f, "the line is longer than {limit} bytes; break it up, or shorten it"),
+            Reason::Undecodable => f.write_str(
+                "bytes that are not text in the file's encoding, or U+FFFD in their place; check --encoding, or repair the row",
+            ),
+            Reason::Json(cause) => write!(f, "not a JSON object: {cause}; expected one object a line"),
+            Reason::Unreadable(cause) => {
+                write!(f, "the rest of the file cannot be read: {cause}; repair the file, or save it again")
             }
-            Reason::Json(cause) => write!(f, "not a JSON object: {cause}"),
-            Reason::Unreadable(cause) => write!(f, "the rest of the file cannot be read: {cause}"),
         }
     }
+}
+
+/// The parser's words on a line of JSON, without its own count of lines: it has seen one line, and the file has many.
+pub fn json_problem(error: &serde_json::Error) -> String {
+    error.to_string().replace(" at line 1 column ", " at column ")
 }
 
 /// A row that was turned away.

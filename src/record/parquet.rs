@@ -27,9 +27,11 @@ impl Rows {
     /// # Errors
     /// A sentence on what is wrong with the file.
     pub(super) fn open(file: File) -> Result<(Rows, Vec<Arc<str>>), String> {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file)
-            .map_err(|error| format!("not a readable Parquet file: {error}"))?;
-        let headers: Vec<Arc<str>> = builder.schema().fields().iter().map(|field| Arc::from(field.name().as_str())).collect();
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| {
+            format!("not a readable Parquet file: {error}; write it again, or check --input-format")
+        })?;
+        let headers: Vec<Arc<str>> =
+            builder.schema().fields().iter().map(|field| Arc::from(field.name().as_str())).collect();
         let batches = builder.with_batch_size(ROWS_PER_BATCH).build().map_err(|error| error.to_string())?;
         Ok((Rows { batches, headers: headers.clone(), batch: None, row: 0, finished: false }, headers))
     }

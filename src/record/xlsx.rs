@@ -11,6 +11,14 @@ use super::{Cell, RawResult, RawRow, Reason};
 /// Rows that may wait between the reading thread and the pipeline.
 const WAITING_ROWS: usize = 256;
 
+/// What the reading thread sends: the header first, then rows; a failure ends either.
+enum Message {
+    Header(Vec<Arc<str>>),
+    Row(RawResult),
+    /// The row reached, and the problem.
+    Failed(u64, String),
+}
+
 /// Opens a sheet (the first where none is named) and reads its header row.
 ///
 /// # Errors
@@ -20,38 +28,42 @@ pub(super) fn open(
     sheet: Option<String>,
 ) -> Result<(impl Iterator<Item = RawResult> + Send, Vec<Arc<str>>), String> {
     let (sender, receiver) = sync_channel(WAITING_ROWS);
-    let (header_sender, header_receiver) = sync_channel(1);
     std::thread::spawn(move || {
-        if let Err(problem) = send_rows(source, sheet, &header_sender, &sender) {
-            // Before the header the opener waits for the problem; after it, the rows carry it.
-            if header_sender.send(Err(problem.clone())).is_err() {
-                let _ = sender.send(Err((0, None, Reason::Unreadable(problem))));
-            }
+        let mut row = 0;
+        if let Err(problem) = send_rows(source, sheet, &sender, &mut row) {
+            let _ = sender.send(Message::Failed(row, problem));
         }
     });
-    let headers: Result<Vec<Arc<str>>, String> =
-        header_receiver.recv().unwrap_or_else(|_| Err("the sheet could not be read".to_owned()));
-    drop(header_receiver);
-    Ok((Rows(receiver), headers?))
+    match receiver.recv() {
+        Ok(Message::Header(headers)) => Ok((Rows(receiver), headers)),
+        Ok(Message::Failed(_, problem)) => Err(problem),
+        Ok(Message::Row(_)) | Err(_) => Err("the sheet could not be read".to_owned()),
+    }
 }
 
-struct Rows(Receiver<RawResult>);
+struct Rows(Receiver<Message>);
 
 impl Iterator for Rows {
     type Item = RawResult;
 
     fn next(&mut self) -> Option<RawResult> {
-        self.0.recv().ok()
+        match self.0.recv().ok()? {
+            Message::Row(row) => Some(row),
+            Message::Failed(row, problem) => Some(Err((row, None, Reason::Unreadable(problem)))),
+            Message::Header(_) => None,
+        }
     }
 }
 
+/// Sends header and rows; `reached` is the last row begun. Ends quietly when nobody listens any more.
 fn send_rows(
     source: impl Read + Seek,
     sheet: Option<String>,
-    header_sender: &SyncSender<Result<Vec<Arc<str>>, String>>,
-    sender: &SyncSender<RawResult>,
+    sender: &SyncSender<Message>,
+    reached: &mut u64,
 ) -> Result<(), String> {
-    let mut book = Xlsx::new(source).map_err(|error| format!("not a readable XLSX workbook: {error}"))?;
+    let mut book = Xlsx::new(source)
+        .map_err(|error| format!("not a readable XLSX workbook: {error}; save it again, or check --input-format"))?;
     let names = book.sheet_names();
     let sheet = match sheet {
         Some(wanted) if names.contains(&wanted) => wanted,
@@ -70,13 +82,13 @@ fn send_rows(
             match &headers {
                 None => {
                     let found = header(taken)?;
-                    if header_sender.send(Ok(found.iter().map(|(_, name)| Arc::clone(name)).collect())).is_err() {
+                    if sender.send(Message::Header(found.iter().map(|(_, name)| Arc::clone(name)).collect())).is_err() {
                         return Ok(());
                     }
                     headers = Some(found);
                 }
                 Some(headers) => {
-                    if sender.send(assemble(u64::from(number) + 1, headers, taken)).is_err() {
+                    if sender.send(Message::Row(assemble(u64::from(number) + 1, headers, taken))).is_err() {
                         return Ok(());
                     }
                 }
@@ -88,6 +100,7 @@ fn send_rows(
         }
         let (at, column) = cell.get_position();
         number = at;
+        *reached = u64::from(at) + 1;
         row.push((column, convert(cell.get_value())));
     }
     if headers.is_none() {
@@ -117,11 +130,9 @@ fn assemble(row: u64, headers: &[(u32, Arc<str>)], mut cells: Vec<(u32, Cell)>) 
         (Arc::clone(name), found.map_or(Cell::Empty, |(_, cell)| std::mem::replace(cell, Cell::Empty)))
     };
     let named: Vec<(Arc<str>, Cell)> = headers.iter().map(take).collect();
-    match cells.iter().find(|(_, cell)| !matches!(cell, Cell::Empty)) {
-        Some((column, _)) => {
-            Err((row, None, Reason::FieldCount { expected: headers.len(), found: *column as usize + 1 }))
-        }
-        None => Ok(RawRow { row, cells: named }),
+    match cells.iter().filter(|(_, cell)| !matches!(cell, Cell::Empty)).count() {
+        0 => Ok(RawRow { row, cells: named }),
+        extra => Err((row, None, Reason::FieldCount { expected: headers.len(), found: headers.len() + extra })),
     }
 }
 
@@ -136,7 +147,11 @@ fn convert(value: &DataRef<'_>) -> Cell {
         DataRef::DateTime(moment) => {
             let (year, month, day, hour, minute, second, _) = moment.to_ymd_hms_milli();
             let date = format!("{year:04}-{month:02}-{day:02}");
-            let time = if (hour, minute, second) == (0, 0, 0) { String::new() } else { format!("T{hour:02}:{minute:02}:{second:02}") };
+            let time = if (hour, minute, second) == (0, 0, 0) {
+                String::new()
+            } else {
+                format!("T{hour:02}:{minute:02}:{second:02}")
+            };
             Cell::Other(date + &time, "a date")
         }
         DataRef::DateTimeIso(text) | DataRef::DurationIso(text) => Cell::Other(text.clone(), "a date"),

@@ -61,8 +61,12 @@ pub fn skos(taxonomy: &Taxonomy) -> String {
         }
         add("skos:example", both(&scenario.includes));
         let notes = scenario.excludes.iter();
-        add("skos:scopeNote", notes.map(|rule| labels(&Bilingual { zh: rule.zh.clone(), en: rule.en.clone() })).collect());
-        let mut neighbours: Vec<Id> = scenario.excludes.iter().map(|rule| rule.neighbour).filter(|&id| id != 0).collect();
+        add(
+            "skos:scopeNote",
+            notes.map(|rule| labels(&Bilingual { zh: rule.zh.clone(), en: rule.en.clone() })).collect(),
+        );
+        let mut neighbours: Vec<Id> =
+            scenario.excludes.iter().map(|rule| rule.neighbour).filter(|&id| id != 0).collect();
         neighbours.sort_unstable();
         neighbours.dedup();
         add("skos:related", neighbours.into_iter().map(|id| concept("scenario", id)).collect());
@@ -82,14 +86,31 @@ pub fn json(taxonomy: &Taxonomy) -> String {
 pub fn csv(taxonomy: &Taxonomy) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let header = [
-        "scenario", "category", "section", "name_zh", "name_en", "category_zh", "category_en", "section_zh", "section_en",
-        "names_large_model", "definition_zh", "definition_en", "includes_zh", "includes_en", "terms_zh", "terms_en",
-        "excludes_zh", "excludes_en", "neighbours",
+        "scenario",
+        "category",
+        "section",
+        "name_zh",
+        "name_en",
+        "category_zh",
+        "category_en",
+        "section_zh",
+        "section_en",
+        "names_large_model",
+        "definition_zh",
+        "definition_en",
+        "includes_zh",
+        "includes_en",
+        "terms_zh",
+        "terms_en",
+        "excludes_zh",
+        "excludes_en",
+        "neighbours",
     ];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for scenario in &taxonomy.scenarios {
         let category = taxonomy.category(scenario.category).expect("checked when loaded");
-        let section = taxonomy.sections.iter().find(|section| section.id == category.section).expect("checked when loaded");
+        let section =
+            taxonomy.sections.iter().find(|section| section.id == category.section).expect("checked when loaded");
         let rules = |pick: fn(&super::Exclusion) -> String| -> String {
             scenario.excludes.iter().map(pick).collect::<Vec<_>>().join("; ")
         };
@@ -139,8 +160,11 @@ fn literal(text: &str) -> String {
 
 fn labels(text: &Bilingual) -> String {
     let tagged = [(&text.zh, "zh"), (&text.en, "en")];
-    let present: Vec<String> =
-        tagged.iter().filter(|(text, _)| !text.is_empty()).map(|(text, tag)| format!("{}@{tag}", literal(text))).collect();
+    let present: Vec<String> = tagged
+        .iter()
+        .filter(|(text, _)| !text.is_empty())
+        .map(|(text, tag)| format!("{}@{tag}", literal(text)))
+        .collect();
     present.join(", ")
 }
 

@@ -230,6 +230,13 @@ impl Taxonomy {
             let file = directory.join(if name == "taxonomy.toml" { header.as_str() } else { name });
             std::fs::read_to_string(&file).map_err(|source| TaxonomyError::Read { path: file, source })
         })
+        .map_err(|error| match error {
+            TaxonomyError::Parse { file, source } => {
+                let file = directory.join(if file == "taxonomy.toml" { &header } else { &file }).display().to_string();
+                TaxonomyError::Parse { file, source }
+            }
+            other => other,
+        })
     }
 
     fn load(read: &dyn Fn(&str) -> Result<String, TaxonomyError>) -> Result<Taxonomy, TaxonomyError> {
@@ -274,7 +281,10 @@ impl Taxonomy {
         }
         for category in &self.categories {
             if !sections.contains(&category.section) {
-                return Err(format!("category {} names section {}, which does not exist", category.id, category.section));
+                return Err(format!(
+                    "category {} names section {}, which does not exist",
+                    category.id, category.section
+                ));
             }
         }
         for scenario in &self.scenarios {
@@ -361,8 +371,8 @@ impl Taxonomy {
     /// The ids that match, when none or several do.
     pub fn find(&self, query: &str) -> Result<&Scenario, Vec<Id>> {
         let query = query.trim();
-        if let Some(scenario) = query.parse().ok().and_then(|id| self.scenario(id)) {
-            return Ok(scenario);
+        if let Ok(id) = query.parse() {
+            return self.scenario(id).ok_or_else(Vec::new);
         }
         let wanted = query.to_lowercase();
         let name = |scenario: &&Scenario| {

@@ -1,0 +1,164 @@
+//! The head: a two-layer perceptron from a clause and its document to one score per scenario, and one more for a use
+//! that no scenario covers.
+
+use std::collections::HashMap;
+
+use candle_core::{Device, Tensor};
+
+use super::features::TextFeatures;
+
+/// Parameters, row-major. `scores = second · gelu(first · [clause; document] + first_bias) + second_bias`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Head {
+    /// Width of a clause vector.
+    pub hidden: usize,
+    /// Units of the first layer.
+    pub units: usize,
+    /// `[units, 2 * hidden]`.
+    pub first: Vec<f32>,
+    /// `[units]`.
+    pub first_bias: Vec<f32>,
+    /// `[outputs, units]`.
+    pub second: Vec<f32>,
+    /// `[outputs]`.
+    pub second_bias: Vec<f32>,
+}
+
+impl Head {
+    /// Scores per clause: one per scenario and one for "outside".
+    pub fn outputs(&self) -> usize {
+        self.second_bias.len()
+    }
+
+    /// Row-major `[clauses, outputs]` scores.
+    pub fn scores(&self, features: &TextFeatures) -> Vec<f32> {
+        let hidden = self.hidden;
+        let row = |unit: usize| &self.first[unit * 2 * hidden..(unit + 1) * 2 * hidden];
+        // The document's part of the first layer is the same for every clause.
+        let document: Vec<f32> =
+            (0..self.units).map(|unit| self.first_bias[unit] + dot(&row(unit)[hidden..], &features.document)).collect();
+        let mut scores = Vec::with_capacity(features.clauses.len() * self.outputs());
+        for clause in features.vectors.chunks_exact(hidden) {
+            let units: Vec<f32> =
+                (0..self.units).map(|unit| gelu(document[unit] + dot(&row(unit)[..hidden], clause))).collect();
+            let second = self.second.chunks_exact(self.units).zip(&self.second_bias);
+            scores.extend(second.map(|(row, bias)| bias + dot(row, &units)));
+        }
+        scores
+    }
+
+    /// Reads the head of a bundle.
+    ///
+    /// # Errors
+    /// A sentence that names the tensor.
+    pub fn parse(bytes: &[u8]) -> Result<Head, String> {
+        let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu).map_err(|error| error.to_string())?;
+        let get = |name: &str, dimensions: usize| -> Result<(Vec<usize>, Vec<f32>), String> {
+            let tensor = tensors.get(name).ok_or_else(|| format!("tensor `{name}` is missing"))?;
+            let shape = tensor.dims().to_vec();
+            if shape.len() != dimensions {
+                return Err(format!("tensor `{name}` has shape {shape:?}; expected {dimensions} dimensions"));
+            }
+            let values = tensor.to_dtype(candle_core::DType::F32).and_then(|tensor| tensor.flatten_all()?.to_vec1());
+            Ok((shape, values.map_err(|error| format!("tensor `{name}`: {error}"))?))
+        };
+        let (first_shape, first) = get("first.weight", 2)?;
+        let (second_shape, second) = get("second.weight", 2)?;
+        let (_, first_bias) = get("first.bias", 1)?;
+        let (_, second_bias) = get("second.bias", 1)?;
+        let [units, width] = first_shape[..] else { return Err("tensor `first.weight` is not a matrix".to_owned()) };
+        if second_shape != [second_bias.len(), units] || first_bias.len() != units || width % 2 != 0 {
+            return Err(format!("shapes {first_shape:?} and {second_shape:?} of its layers do not fit together"));
+        }
+        Ok(Head { hidden: width / 2, units, first, first_bias, second, second_bias })
+    }
+
+    /// The head as a safetensors file.
+    ///
+    /// # Panics
+    /// Never: the shapes of a head fit together.
+    pub fn serialize(&self) -> Vec<u8> {
+        let tensor = |values: &[f32], shape: &[usize]| {
+            Tensor::from_slice(values, shape, &Device::Cpu).expect("the shapes of a head fit together")
+        };
+        let outputs = self.outputs();
+        let tensors = HashMap::from([
+            ("first.weight", tensor(&self.first, &[self.units, 2 * self.hidden])),
+            ("first.bias", tensor(&self.first_bias, &[self.units])),
+            ("second.weight", tensor(&self.second, &[outputs, self.units])),
+            ("second.bias", tensor(&self.second_bias, &[outputs])),
+        ]);
+        let mut sorted: Vec<_> = tensors.into_iter().collect();
+        sorted.sort_by_key(|(name, _)| *name);
+        safetensors::serialize(sorted, None).expect("tensors on the CPU serialize")
+    }
+}
+
+/// The strongest score of each output over all clauses; scores far below any threshold when there is no clause.
+pub fn strongest(scores: &[f32], outputs: usize) -> Vec<f32> {
+    let mut best = vec![f32::NEG_INFINITY; outputs];
+    for clause in scores.chunks_exact(outputs) {
+        for (best, score) in best.iter_mut().zip(clause) {
+            *best = best.max(*score);
+        }
+    }
+    best.iter().map(|score| if score.is_finite() { *score } else { -30.0 }).collect()
+}
+
+/// Sums in eight lanes, so that the compiler can use vector instructions without changing the order of additions.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 8];
+    let (a_chunks, b_chunks) = (a.chunks_exact(8), b.chunks_exact(8));
+    let tail: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(a, b)| a * b).sum();
+    for (a, b) in a_chunks.zip(b_chunks) {
+        for lane in 0..8 {
+            lanes[lane] += a[lane] * b[lane];
+        }
+    }
+    lanes.iter().sum::<f32>() + tail
+}
+
+/// GELU with the tanh approximation (Hendrycks and Gimpel 2016, arXiv:1606.08415).
+fn gelu(value: f32) -> f32 {
+    0.5 * value * (1.0 + (0.797_884_6 * (value + 0.044_715 * value * value * value)).tanh())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::clauses;
+
+    fn head() -> Head {
+        Head {
+            hidden: 2,
+            units: 1,
+            first: vec![1.0, 0.0, 0.0, 1.0],
+            first_bias: vec![0.5],
+            second: vec![2.0, -1.0],
+            second_bias: vec![0.0, 1.0],
+        }
+    }
+
+    #[test]
+    fn scores_follow_the_formula() {
+        let features =
+            TextFeatures { clauses: clauses("a,b"), vectors: vec![1.0, 9.0, -3.0, 9.0], document: vec![7.0, 0.5] };
+        // Units: gelu(1 + 0.5 + 0.5) = gelu(2) = 1.9546, gelu(-3 + 0.5 + 0.5) = gelu(-2) = -0.0454.
+        let scores = head().scores(&features);
+        for (found, expected) in scores.iter().zip([3.9092, -0.9546, -0.0908, 1.0454]) {
+            assert!((found - expected).abs() < 1e-3, "{scores:?}");
+        }
+        assert_eq!(strongest(&scores, 2), [scores[0], scores[3]]);
+    }
+
+    #[test]
+    fn a_head_survives_its_file_and_a_damaged_file_is_named() {
+        assert_eq!(Head::parse(&head().serialize()), Ok(head()));
+        assert!(Head::parse(b"no").is_err());
+        let mut other = head();
+        other.first_bias.push(0.0);
+        other.units = 2;
+        other.first.extend([0.0; 4]);
+        assert!(std::panic::catch_unwind(|| other.serialize()).is_err());
+    }
+}

@@ -1,0 +1,121 @@
+//! `medscenario eval`
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use medscenario::evaluation::{Judged, evaluate};
+use medscenario::labels::{self, LabelledText};
+use medscenario::prediction::{Assigned, Prediction};
+use medscenario::report::evaluation_markdown;
+use medscenario::taxonomy::{ScenarioIndex, Taxonomy};
+
+use super::{LoadedModel, Outcome, check_taxonomy, load_taxonomy, parse_prediction, progress_bar};
+use crate::cli::{EvalArgs, EvalFormat};
+
+/// Texts analysed between two steps of the progress bar.
+const PIECE: usize = 256;
+
+pub fn run(args: &EvalArgs, quiet: bool) -> Result<Outcome> {
+    let taxonomy = load_taxonomy(args.model.taxonomy.as_deref())?;
+    let mut texts = labels::read(&args.labels, &taxonomy)?;
+    if let Some(lang) = args.only {
+        texts.retain(|text| text.lang == Some(lang));
+        if texts.is_empty() {
+            bail!("no labelled text has `lang` {}; leave --only out", format!("{lang:?}").to_lowercase());
+        }
+    }
+    let (documents, source) = match &args.predictions {
+        Some(path) => (from_file(&texts, path, &taxonomy)?, path.display().to_string()),
+        None => {
+            let model = LoadedModel::load(&args.model)?;
+            let bar = progress_bar(quiet, Some(texts.len() as u64), "texts");
+            let mut documents = Vec::new();
+            for piece in texts.chunks(PIECE) {
+                let contents: Vec<&str> = piece.iter().map(|text| text.text.as_str()).collect();
+                for (text, analysis) in piece.iter().zip(model.classifier.analyze(&contents)?) {
+                    let predicted = analysis.assignments.iter().map(|assignment| assignment.scenario).collect();
+                    documents.push(Judged {
+                        predicted,
+                        predicted_status: analysis.status,
+                        probabilities: analysis.probabilities,
+                        ..gold(text, &taxonomy)
+                    });
+                }
+                bar.inc(piece.len() as u64);
+            }
+            bar.finish_and_clear();
+            (documents, format!("{}@{}", model.bundle.manifest.name, medscenario::bundle::short(&model.bundle.digest)))
+        }
+    };
+    let evaluation = evaluate(&documents, &taxonomy, args.resamples, args.seed);
+    let names: Vec<String> = args.labels.iter().map(|path| path.display().to_string()).collect();
+    let text = match args.format {
+        EvalFormat::Markdown => evaluation_markdown(&evaluation, &format!("{source} on {}", names.join(", "))),
+        EvalFormat::Json => {
+            let mut value = serde_json::to_value(&evaluation)?;
+            value["source"] = source.into();
+            value["labels"] = names.into();
+            value["taxonomy"] = medscenario::prediction::taxonomy_label(&taxonomy).into();
+            serde_json::to_string_pretty(&value)? + "\n"
+        }
+    };
+    super::write_result(args.output.as_deref(), &text)?;
+    Ok(Outcome::Done)
+}
+
+/// The gold side of a document; nothing is predicted yet.
+fn gold(text: &LabelledText, taxonomy: &Taxonomy) -> Judged {
+    Judged {
+        gold: text.scenarios.iter().filter_map(|&id| taxonomy.position(id)).collect(),
+        gold_status: text.status(),
+        predicted: Vec::new(),
+        predicted_status: labels::Status::Unspecified,
+        probabilities: Vec::new(),
+    }
+}
+
+/// Joins labelled texts with predictions by id. Every text needs one; predictions of other ids are left aside.
+fn from_file(texts: &[LabelledText], path: &Path, taxonomy: &Taxonomy) -> Result<Vec<Judged>> {
+    let file = std::fs::File::open(path).with_context(|| format!("Failed to open predictions `{}`", path.display()))?;
+    let mut predictions: HashMap<String, Prediction> = HashMap::new();
+    for (index, line) in BufReader::new(file).lines().enumerate() {
+        let place = || format!("Failed to read predictions `{}` line {}", path.display(), index + 1);
+        let line = line.with_context(place)?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let prediction = parse_prediction(&line).with_context(place)?;
+        check_taxonomy(&prediction, taxonomy).with_context(place)?;
+        if predictions.contains_key(&prediction.id) {
+            bail!(
+                "`{}` line {}: id `{}` occurs a second time; each text has one prediction",
+                path.display(),
+                index + 1,
+                prediction.id
+            );
+        }
+        predictions.insert(prediction.id.clone(), prediction);
+    }
+    let judge = |text: &LabelledText| {
+        let prediction = predictions.get(&text.id).with_context(|| {
+            format!("`{}` has no prediction for `{}`; classify the same texts", path.display(), text.id)
+        })?;
+        let position = |assigned: &Assigned| {
+            let id = assigned.id();
+            taxonomy.position(id).with_context(|| {
+                format!(
+                    "`{}`: scenario {id} of `{}` is not in taxonomy `{}`; choose its --taxonomy",
+                    path.display(),
+                    text.id,
+                    taxonomy.id
+                )
+            })
+        };
+        let predicted: Vec<ScenarioIndex> = prediction.scenarios.iter().map(position).collect::<Result<_>>()?;
+        Ok(Judged { predicted, predicted_status: prediction.status, ..gold(text, taxonomy) })
+    };
+    texts.iter().map(judge).collect()
+}

@@ -1,0 +1,216 @@
+//! One file per command. What several commands share stands here.
+
+mod classify;
+mod data;
+mod eval;
+mod lookup;
+mod model;
+mod rejections;
+mod survey;
+mod taxonomy;
+mod train;
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::CommandFactory;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use medscenario::bundle::Bundle;
+use medscenario::classifier::Classifier;
+use medscenario::encoder::hub::{self, HubModel, HubOptions};
+use medscenario::prediction::{Prediction, taxonomy_label};
+use medscenario::record::{InputFormat, input, json_problem};
+use medscenario::taxonomy::Taxonomy;
+
+use crate::cli::{Cli, Command, InputArgs, ModelArgs};
+
+/// How a command ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything went well.
+    Done,
+    /// Some rows were turned away.
+    Rejections,
+    /// The user stopped it.
+    Interrupted,
+}
+
+impl Outcome {
+    /// The exit status, as `--help` lists it.
+    pub fn exit_status(self) -> u8 {
+        match self {
+            Outcome::Done => 0,
+            Outcome::Rejections => 3,
+            Outcome::Interrupted => 130,
+        }
+    }
+}
+
+/// Runs one command.
+pub fn run(cli: Cli) -> Result<Outcome> {
+    let quiet = cli.quiet;
+    match cli.command {
+        Command::Classify(args) => classify::run(&args, quiet),
+        Command::Lookup(args) => lookup::run(&args),
+        Command::Survey(args) => survey::run(&args, quiet),
+        Command::Eval(args) => eval::run(&args, quiet),
+        Command::Train(args) => train::run(&args, quiet),
+        Command::Data(command) => data::run(command),
+        Command::Taxonomy(command) => taxonomy::run(command),
+        Command::Model(command) => model::run(command, quiet),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "medscenario", &mut std::io::stdout());
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+/// The taxonomy that a flag names, or the built-in one.
+fn load_taxonomy(path: Option<&Path>) -> Result<Taxonomy> {
+    match path {
+        Some(path) => Ok(Taxonomy::from_path(path)?),
+        None => Ok(Taxonomy::builtin()),
+    }
+}
+
+/// A model ready to use, with what outputs say of it.
+struct LoadedModel {
+    taxonomy: Taxonomy,
+    bundle: Bundle,
+    classifier: Classifier,
+}
+
+impl LoadedModel {
+    fn load(args: &ModelArgs) -> Result<LoadedModel> {
+        set_jobs(args.jobs)?;
+        let taxonomy = load_taxonomy(args.taxonomy.as_deref())?;
+        let bundle = match &args.model {
+            Some(directory) => Bundle::open(directory)?,
+            None => Bundle::builtin()?,
+        };
+        bundle.check_taxonomy(&taxonomy)?;
+        let device = args.device.open()?;
+        let mut classifier = bundle.load(&device)?;
+        classifier.encoder.batch_tokens = args.batch_tokens;
+        Ok(LoadedModel { taxonomy, bundle, classifier })
+    }
+}
+
+/// A line of coded records.
+fn parse_prediction(line: &str) -> Result<Prediction> {
+    serde_json::from_str(line).map_err(|error| {
+        anyhow!("not a line that `classify` writes: {}; expected its JSONL output", json_problem(&error))
+    })
+}
+
+fn set_jobs(jobs: Option<u16>) -> Result<()> {
+    let Some(jobs) = jobs else { return Ok(()) };
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(usize::from(jobs))
+        .build_global()
+        .with_context(|| format!("Failed to start {jobs} threads"))
+}
+
+/// The directory of an encoder: as it is, or fetched from the hub.
+fn encoder_directory(argument: &str, quiet: bool) -> Result<PathBuf> {
+    if !argument.starts_with("hf://") {
+        return Ok(PathBuf::from(argument));
+    }
+    let model = HubModel::parse(argument).with_context(|| {
+        format!("`{argument}` is not a model name; expected hf://OWNER/NAME or hf://OWNER/NAME@REVISION")
+    })?;
+    let fetched = hub::fetch(&model, &HubOptions::from_env(!quiet && std::io::stderr().is_terminal()))?;
+    if !quiet {
+        eprintln!("note: {} at commit {}", model.repo, fetched.commit);
+    }
+    Ok(fetched.directory)
+}
+
+/// A progress bar on a terminal, and nothing elsewhere. Without a total it counts and shows the rate.
+fn progress_bar(quiet: bool, total: Option<u64>, unit: &str) -> ProgressBar {
+    if quiet || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = match total {
+        Some(total) => ProgressBar::new(total),
+        None => ProgressBar::no_length(),
+    };
+    let template = match total {
+        Some(_) => format!("{{bar:30}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left"),
+        None => format!("{{spinner}} {{pos}} {unit}, {{per_sec}}"),
+    };
+    bar.set_draw_target(ProgressDrawTarget::stderr());
+    bar.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+/// Rows that the inputs probably have, for the progress bar; `None` where that cannot be told cheaply.
+fn rows_hint(paths: &[PathBuf], args: &InputArgs) -> Option<u64> {
+    if !std::io::stderr().is_terminal() {
+        return None;
+    }
+    paths
+        .iter()
+        .map(|path| match args.input_format.or_else(|| input::by_extension(path))? {
+            InputFormat::Parquet | InputFormat::Xlsx => None,
+            InputFormat::Csv | InputFormat::Tsv => Some(count_lines(path)?.saturating_sub(1)),
+            InputFormat::Jsonl | InputFormat::Txt => count_lines(path),
+        })
+        .sum()
+}
+
+fn count_lines(path: &Path) -> Option<u64> {
+    let mut reader = std::fs::File::open(path).ok()?;
+    let mut buffer = vec![0; 1 << 16];
+    let mut lines = 0;
+    loop {
+        match std::io::Read::read(&mut reader, &mut buffer).ok()? {
+            0 => return Some(lines),
+            read => lines += buffer[..read].iter().filter(|&&byte| byte == b'\n').count() as u64,
+        }
+    }
+}
+
+/// Writes a result to a file, or to standard output.
+fn write_result(path: Option<&Path>, text: &str) -> Result<()> {
+    match path {
+        Some(path) => std::fs::write(path, text).with_context(|| format!("Failed to write `{}`", path.display())),
+        None => Ok(std::io::stdout().write_all(text.as_bytes())?),
+    }
+}
+
+/// Refuses to write over an input, or two results over each other.
+fn refuse_overwriting(inputs: &[PathBuf], outputs: [Option<&Path>; 2]) -> Result<()> {
+    // A file that is not there yet is told by its directory and name.
+    let place = |path: &Path| -> Option<PathBuf> {
+        path.canonicalize().ok().or_else(|| {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            Some(parent.canonicalize().ok()?.join(path.file_name()?))
+        })
+    };
+    for output in outputs.into_iter().flatten() {
+        if inputs
+            .iter()
+            .any(|input| input.as_os_str() != "-" && place(input).is_some() && place(input) == place(output))
+        {
+            bail!("`{}` is an input and would be overwritten; choose another file", output.display());
+        }
+    }
+    match outputs {
+        [Some(one), Some(other)] if place(one).is_some() && place(one) == place(other) => {
+            bail!("`{}` is named for two results; choose another file for one of them", one.display())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks that a coded record belongs to the taxonomy in use; records that name none pass.
+fn check_taxonomy(prediction: &Prediction, taxonomy: &Taxonomy) -> Result<()> {
+    let label = taxonomy_label(taxonomy);
+    if prediction.taxonomy.is_empty() || prediction.taxonomy == label {
+        return Ok(());
+    }
+    bail!("it was coded with taxonomy `{}`, and `{label}` is loaded; choose its --taxonomy", prediction.taxonomy)
+}

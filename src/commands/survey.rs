@@ -1,0 +1,129 @@
+//! `medscenario survey`
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use medscenario::pipeline::{Piece, Pipeline};
+use medscenario::prediction::{Assigned, Prediction, taxonomy_label};
+use medscenario::record::{InputFormat, Records, input};
+use medscenario::report::{survey_csv, survey_text};
+use medscenario::survey::Surveyor;
+use medscenario::taxonomy::{Id, Taxonomy};
+
+use super::rejections::Rejections;
+use super::{
+    LoadedModel, Outcome, check_taxonomy, load_taxonomy, parse_prediction, progress_bar, refuse_overwriting, rows_hint,
+};
+use crate::cli::{ReportFormat, SurveyArgs};
+
+pub fn run(args: &SurveyArgs, quiet: bool) -> Result<Outcome> {
+    let paths = input::resolve(&args.input.inputs)?;
+    let coded: Vec<bool> = paths.iter().map(|path| is_coded(path)).collect();
+    if coded.iter().any(|coded| *coded) && !coded.iter().all(|coded| *coded) {
+        bail!("some inputs are coded and others are not; survey them apart, or classify the others first");
+    }
+    refuse_overwriting(&paths, [args.output.as_deref(), args.input.errors.as_deref()])?;
+    let mut rejections = Rejections::open(args.input.errors.as_deref(), quiet, None)?;
+    let taxonomy;
+    let (surveyor, model) = if coded.contains(&true) {
+        taxonomy = load_taxonomy(args.model.taxonomy.as_deref())?;
+        (count_coded(&paths, args, &taxonomy)?, String::new())
+    } else {
+        let inputs = input::open_all(&paths, &args.input.options())?;
+        let LoadedModel { taxonomy: loaded, bundle, classifier } = LoadedModel::load(&args.model)?;
+        taxonomy = loaded;
+        let mut surveyor = Surveyor::new(&taxonomy, &args.by);
+        let bar = progress_bar(quiet, rows_hint(&paths, &args.input), "rows");
+        let mut pipeline = Pipeline::new(&classifier, &taxonomy);
+        let mut piece = Piece::default();
+        let mut count = |piece: &mut Piece| -> Result<()> {
+            pipeline.predict(piece.take())?.iter().for_each(|prediction| add(&mut surveyor, prediction));
+            Ok(())
+        };
+        for next in Records::new(inputs, args.input.max_chars, args.input.long_text) {
+            bar.inc(1);
+            match next {
+                Err(rejection) => rejections.add(&rejection)?,
+                Ok(record) => {
+                    if piece.push(record) {
+                        count(&mut piece)?;
+                    }
+                }
+            }
+        }
+        count(&mut piece)?;
+        bar.finish_and_clear();
+        (surveyor, format!("{}@{}", bundle.manifest.name, medscenario::bundle::short(&bundle.digest)))
+    };
+    let missing = surveyor.missing_columns();
+    if !missing.is_empty() {
+        bail!(
+            "no record has a column `{}`; --by takes a column of the input, or `year` where there is a release date",
+            missing.join("`, `")
+        );
+    }
+    let survey = surveyor.finish(taxonomy_label(&taxonomy), model, rejections.count);
+    let text = match args.format {
+        ReportFormat::Table => survey_text(&survey, args.lang, args.all),
+        ReportFormat::Csv => survey_csv(&survey),
+        ReportFormat::Json => serde_json::to_string_pretty(&survey)? + "\n",
+    };
+    super::write_result(args.output.as_deref(), &text)?;
+    Ok(if rejections.finish()? > 0 { Outcome::Rejections } else { Outcome::Done })
+}
+
+fn add(surveyor: &mut Surveyor<'_>, prediction: &Prediction) {
+    let scenarios: Vec<Id> = prediction.scenarios.iter().map(Assigned::id).collect();
+    surveyor.add(prediction.status, &scenarios, prediction.truncated, |column| prediction.column(column));
+}
+
+/// Whether the first line of a JSONL file is a prediction or a labelled text.
+fn is_coded(path: &Path) -> bool {
+    if input::by_extension(path) != Some(InputFormat::Jsonl) {
+        return false;
+    }
+    let Ok(file) = std::fs::File::open(path) else { return false };
+    let first = BufReader::new(file).lines().map_while(|line| line.ok()).find(|line| !line.trim().is_empty());
+    first.is_some_and(|line| serde_json::from_str::<Prediction>(&line).is_ok())
+}
+
+/// Counts records that were coded before. A line that is none is an error: a survey of half a file is no survey.
+fn count_coded<'a>(paths: &[PathBuf], args: &SurveyArgs, taxonomy: &'a Taxonomy) -> Result<Surveyor<'a>> {
+    let mut surveyor = Surveyor::new(taxonomy, &args.by);
+    let mut seen = std::collections::HashSet::new();
+    for path in paths {
+        let file = std::fs::File::open(path).with_context(|| format!("Failed to open `{}`", path.display()))?;
+        for (index, line) in BufReader::new(file).lines().enumerate() {
+            let place = || format!("Failed to read `{}` line {}", path.display(), index + 1);
+            let line = line.with_context(place)?;
+            if line.trim().is_empty() {
+                continue;
+            }
+            let prediction = parse_prediction(&line).with_context(place)?;
+            check_taxonomy(&prediction, taxonomy).with_context(place)?;
+            if let Some(unknown) =
+                prediction.scenarios.iter().map(Assigned::id).find(|&id| taxonomy.position(id).is_none())
+            {
+                bail!(
+                    "`{}` line {}: scenario {unknown} is not in taxonomy `{}`; choose its --taxonomy",
+                    path.display(),
+                    index + 1,
+                    taxonomy.id
+                );
+            }
+            if !seen.insert(medscenario::digest::key(prediction.id.as_bytes())) {
+                bail!(
+                    "`{}` line {}: id `{}` occurs a second time; each product counts once",
+                    path.display(),
+                    index + 1,
+                    prediction.id
+                );
+            }
+            add(&mut surveyor, &prediction);
+        }
+    }
+    std::io::stdout().flush()?;
+    Ok(surveyor)
+}

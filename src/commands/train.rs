@@ -1,0 +1,49 @@
+//! `medscenario train`
+
+use anyhow::{Result, bail};
+
+use medscenario::bundle;
+use medscenario::labels;
+use medscenario::train::{TrainOptions, TrainingData, train};
+
+use super::{Outcome, encoder_directory, load_taxonomy, set_jobs};
+use crate::cli::TrainArgs;
+
+pub fn run(args: &TrainArgs, quiet: bool) -> Result<Outcome> {
+    if args.output.join(bundle::MANIFEST).exists() {
+        bail!("`{}` holds a bundle already; choose another --output, or remove it first", args.output.display());
+    }
+    set_jobs(args.jobs)?;
+    let taxonomy = load_taxonomy(args.taxonomy.as_deref())?;
+    let texts = labels::read(&args.labels, &taxonomy)?;
+    let calibration = if args.calibrate.is_empty() { Vec::new() } else { labels::read(&args.calibrate, &taxonomy)? };
+    let encoder = encoder_directory(&args.encoder, quiet)?;
+    let device = args.device.open()?;
+    let options = TrainOptions {
+        name: args.name.clone(),
+        fine_tune: !args.freeze_encoder,
+        epochs: args.epochs,
+        batch_texts: args.batch_texts,
+        encoder_rate: args.encoder_rate,
+        head_rate: args.head_rate,
+        units: args.units,
+        seed: args.seed,
+        ..TrainOptions::default()
+    };
+    let written = train(
+        &encoder,
+        &TrainingData { texts: &texts, files: &args.labels },
+        &TrainingData { texts: &calibration, files: &args.calibrate },
+        &taxonomy,
+        &options,
+        &device,
+        &args.output,
+        &mut |report| {
+            if !quiet {
+                eprintln!("epoch {}/{}: loss {:.4}", report.epoch, options.epochs, report.loss);
+            }
+        },
+    )?;
+    println!("{}", written.display());
+    Ok(Outcome::Done)
+}

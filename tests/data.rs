@@ -1,0 +1,135 @@
+//! Checks of the data in the repository, through the same functions that `medscenario data` uses.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use medscenario::dataset::{Corpus, Placed, products};
+use medscenario::labels::{self, LabelledText};
+use medscenario::taxonomy::Taxonomy;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(directory: &str, extension: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root().join(directory)).expect("the directory is there");
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("readable").path()).collect();
+    files.retain(|file| file.extension().is_some_and(|found| found == extension));
+    files.sort();
+    assert!(!files.is_empty(), "no .{extension} in {directory}");
+    files
+}
+
+fn training() -> Corpus {
+    let taxonomy = Taxonomy::builtin();
+    let mut corpus = Corpus::default();
+    for file in files("data/training", "jsonl") {
+        let problems = corpus.add_file(&file, &taxonomy).expect("readable");
+        assert!(problems.is_empty(), "{problems:#?}");
+    }
+    corpus
+}
+
+fn gold(name: &str) -> Vec<LabelledText> {
+    labels::read(&[root().join("eval/gold").join(name)], &Taxonomy::builtin()).expect("valid labels")
+}
+
+const GOLD: [&str; 4] = ["dev-zh.jsonl", "dev-en.jsonl", "test-zh.jsonl", "test-en.jsonl"];
+
+#[test]
+fn the_registry_is_sound_and_has_its_size() {
+    let (products, problems) = products::read(&root().join("data/products/products.csv")).expect("readable");
+    assert!(problems.is_empty(), "{problems:#?}");
+    assert!(products.len() >= 300, "{}", products.len());
+    assert!(products.iter().filter(|product| !product.item.description_en.is_empty()).count() >= 120);
+}
+
+#[test]
+fn the_training_corpus_covers_what_it_should() {
+    let statistics = training().statistics(&Taxonomy::builtin());
+    assert!(statistics.n_texts >= 6000, "{statistics:#?}");
+    assert!(
+        statistics.n_zh.abs_diff(statistics.n_en) * 10 < statistics.n_texts,
+        "half Chinese, half English: {statistics:#?}"
+    );
+    assert!(statistics.n_several >= 1500, "{}", statistics.n_several);
+    assert!(statistics.n_outside + statistics.n_unspecified >= 700);
+    let thin: Vec<_> = statistics.mentions.iter().filter(|(_, count)| **count < 50).collect();
+    assert!(thin.is_empty(), "scenarios with fewer than 50 texts: {thin:?}");
+}
+
+#[test]
+fn the_training_corpus_is_not_filled_from_templates() {
+    let statistics = training().statistics(&Taxonomy::builtin());
+    for diversity in [&statistics.diversity_zh, &statistics.diversity_en] {
+        assert!(diversity.distinct_5_grams > 0.35, "{diversity:?}");
+        assert!(diversity.distinct_openings > 0.6, "{diversity:?}");
+        assert!(diversity.type_token_ratio > 0.05, "{diversity:?}");
+    }
+}
+
+#[test]
+fn no_training_text_repeats_another_or_an_evaluation_text() {
+    let corpus = training();
+    let repetitions = corpus.repetitions();
+    assert!(repetitions.is_empty(), "{repetitions:#?}");
+    let mut held_out: Vec<Placed<String>> = Vec::new();
+    for name in GOLD {
+        let file = PathBuf::from(name);
+        held_out.extend(gold(name).into_iter().enumerate().map(|(index, text)| Placed {
+            file: file.clone(),
+            line: index + 1,
+            item: text.text,
+        }));
+    }
+    assert!(held_out.len() >= 600);
+    let leaks = corpus.leaks(&held_out);
+    assert!(leaks.is_empty(), "{leaks:#?}");
+}
+
+#[test]
+fn every_training_scenario_has_evidence_and_so_has_gold() {
+    for text in training().texts.iter().map(|text| &text.item).chain(&GOLD.map(gold).concat()) {
+        for scenario in &text.scenarios {
+            assert!(!text.evidence_ranges(*scenario).is_empty(), "{}: scenario {scenario}", text.id);
+        }
+    }
+}
+
+#[test]
+fn gold_is_the_registry_split_by_developer() {
+    let (products, _) = products::read(&root().join("data/products/products.csv")).expect("readable");
+    let [dev_zh, dev_en, test_zh, test_en] = GOLD.map(gold);
+    assert!(test_zh.len() >= 60 && test_zh.len() == test_en.len() && dev_zh.len() == dev_en.len());
+    assert_eq!(dev_zh.len() + test_zh.len(), products.len(), "every product is coded");
+    let groups =
+        |texts: &[LabelledText]| texts.iter().filter_map(|text| text.group.clone()).collect::<HashSet<String>>();
+    assert!(groups(&dev_zh).is_disjoint(&groups(&test_zh)), "no developer is on both sides");
+    for (zh, en) in dev_zh.iter().zip(&dev_en).chain(test_zh.iter().zip(&test_en)) {
+        assert_eq!((format!("{}-en", zh.id), &zh.scenarios, zh.status), (en.id.clone(), &en.scenarios, en.status));
+        let product = products.iter().find(|product| product.item.id == zh.id).expect("in the registry");
+        assert_eq!((&zh.text, &en.text), (&product.item.description_zh, &product.item.description_en), "{}", zh.id);
+    }
+}
+
+#[test]
+fn developers_of_development_and_test_differ_by_name_too() {
+    let (products, _) = products::read(&root().join("data/products/products.csv")).expect("readable");
+    let developers = |texts: &[LabelledText]| {
+        let ids: HashSet<&str> = texts.iter().map(|text| text.id.as_str()).collect();
+        let chosen = products.iter().filter(|product| ids.contains(product.item.id.as_str()));
+        chosen.map(|product| product.item.developer_zh.clone()).collect::<HashSet<String>>()
+    };
+    let both = developers(&gold("dev-zh.jsonl"))
+        .intersection(&developers(&gold("test-zh.jsonl")))
+        .cloned()
+        .collect::<Vec<_>>();
+    assert!(both.is_empty(), "{both:?}");
+}
+
+#[test]
+fn the_codebook_stands_beside_the_taxonomy() {
+    for file in ["README.md", "codebook.md", "taxonomy.toml"] {
+        assert!(Path::new(&root().join("data/taxonomy/nhc-2024").join(file)).exists(), "{file}");
+    }
+}
