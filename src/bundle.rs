@@ -82,6 +82,10 @@ pub struct TrainingRecord {
     pub encoder_rate: f64,
     /// Learning rate of the head at its highest.
     pub head_rate: f64,
+    /// Units of the head's first layer.
+    pub units: usize,
+    /// Rows of the head's layer over words.
+    pub buckets: usize,
     /// Texts in a step.
     pub batch_texts: usize,
     /// SHA-256 of each file of labelled texts, in order.

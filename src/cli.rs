@@ -326,6 +326,9 @@ pub struct TrainArgs {
     /// Units of the head
     #[arg(long, default_value_t = 256, value_parser = positive)]
     pub units: usize,
+    /// Rows of the head's layer over words; 0 for none
+    #[arg(long, default_value_t = 8192)]
+    pub buckets: usize,
     /// Seed of every random choice
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

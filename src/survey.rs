@@ -349,7 +349,7 @@ mod tests {
             for set in &sets {
                 let ids: Vec<Id> = set.iter().copied().collect();
                 let status = if ids.is_empty() { Status::Unspecified } else { Status::Coded };
-                let parity = if ids.len() % 2 == 0 { "even" } else { "odd" };
+                let parity = if ids.len().is_multiple_of(2) { "even" } else { "odd" };
                 surveyor.add(status, &ids, false, |_| Some(parity));
             }
             let survey = surveyor.finish(String::new(), String::new(), 0);

@@ -20,6 +20,7 @@ use crate::bundle::{self, BundleError, Manifest, TaxonomyRef, TrainingRecord};
 use crate::classifier::calibration::{Calibration, Observation};
 use crate::classifier::features::{TextFeatures, clause_tokens};
 use crate::classifier::head::{Head, strongest};
+use crate::classifier::lexical;
 use crate::digest;
 use crate::encoder::bert::Bert;
 use crate::encoder::{Checkpoint, CheckpointError, EncodeError, TextEncoder, TextTokenizer};
@@ -54,6 +55,8 @@ pub struct TrainOptions {
     pub head_rate: f64,
     /// Units of the head's first layer.
     pub units: usize,
+    /// Rows of the head's layer over words; 0 for none.
+    pub buckets: usize,
     /// Share of tokens that are masked in training.
     pub mask_share: f64,
     /// Seed of every random choice.
@@ -70,6 +73,7 @@ impl Default for TrainOptions {
             encoder_rate: 3e-4,
             head_rate: 1e-3,
             units: 256,
+            buckets: 8192,
             mask_share: 0.1,
             seed: 1,
         }
@@ -141,11 +145,16 @@ enum Source {
     Features(TextFeatures),
 }
 
+/// Share of n-grams that are left out in each step, so that no single word carries a scenario.
+const GRAM_DROPOUT: f64 = 0.3;
+
 /// A text and its targets.
 struct Example {
     source: Source,
     /// Number of clauses.
     clauses: usize,
+    /// Hashed n-grams of each clause.
+    grams: Vec<Vec<u32>>,
     /// Positive (clause, output) pairs.
     positives: Vec<(usize, usize)>,
     /// Outputs that the text has.
@@ -154,101 +163,121 @@ struct Example {
     clauses_known: bool,
 }
 
-/// Trains a bundle and writes it to `directory`. `progress` is told after each epoch.
-///
-/// Calibration and thresholds are fitted to `calibration`, or to a tenth of the texts held out where it is empty.
-///
-/// # Errors
-/// The encoder cannot be loaded, candle fails, or the directory cannot be written.
-pub fn train(
-    encoder_directory: &Path,
-    data: &TrainingData<'_>,
-    calibration: &TrainingData<'_>,
-    taxonomy: &Taxonomy,
-    options: &TrainOptions,
-    device: &Device,
-    directory: &Path,
-    progress: &mut dyn FnMut(EpochReport),
-) -> Result<PathBuf, TrainError> {
-    let checkpoint = Checkpoint::open(encoder_directory)?;
-    let tokenizer = checkpoint.tokenizer(false)?;
-    let mut random = ChaCha8Rng::seed_from_u64(options.seed);
-    let (fitted, held_out) = if calibration.texts.is_empty() {
-        split(data.texts, &mut random)
-    } else {
-        (data.texts.iter().collect(), calibration.texts.iter().collect::<Vec<_>>())
-    };
-    let mut weights = checkpoint.weights(device)?;
-    if options.fine_tune {
-        weights = weights.trainable();
-    }
-    let invalid = |problem| {
-        TrainError::Encoder(CheckpointError::Invalid {
-            checkpoint: encoder_directory.display().to_string(),
-            file: "model.safetensors".to_owned(),
-            problem,
-        })
-    };
-    let bert = Bert::load(&checkpoint.config, checkpoint.position_offset, &mut weights, device).map_err(invalid)?;
-    let encoder_variables = weights.variables();
-    let compute = |epoch| move |source| TrainError::Compute { epoch, source };
-    let examples: Vec<Example> = if options.fine_tune {
-        fitted.iter().map(|text| token_example(text, &tokenizer, taxonomy)).collect()
-    } else {
-        let encoder = checkpoint.load(device, false)?;
-        let features = features(&fitted, &encoder).map_err(|error| compute(0)(error.source))?;
-        fitted.iter().zip(features).map(|(text, features)| feature_example(text, features, taxonomy)).collect()
-    };
-    let head =
-        HeadVariables::new(bert.width(), options.units, taxonomy.len() + 1, &mut random, device).map_err(compute(0))?;
-    let trainer =
-        Trainer { bert: &bert, head: &head, examples: &examples, mask: tokenizer.mask_token(), options, device };
-    trainer.run(&encoder_variables, &mut random, progress)?;
+/// Everything that a bundle is trained from.
+pub struct Training<'a> {
+    /// Directory of the encoder, in Hugging Face layout.
+    pub encoder: &'a Path,
+    /// Texts to train on.
+    pub data: TrainingData<'a>,
+    /// Texts that calibration and thresholds are fitted to; a tenth of `data` is held out where there is none.
+    pub calibration: TrainingData<'a>,
+    /// The taxonomy that the texts are coded with.
+    pub taxonomy: &'a Taxonomy,
+    /// How to train.
+    pub options: &'a TrainOptions,
+    /// Where to compute.
+    pub device: &'a Device,
+}
 
-    let mut files = encoder_files(encoder_directory, &encoder_variables)?;
-    files.insert(bundle::HEAD.to_owned(), head.export().map_err(compute(options.epochs))?.serialize());
-    let manifest = Manifest {
-        format: bundle::FORMAT,
-        name: options.name.clone(),
-        created_with: format!("medscenario {}", env!("CARGO_PKG_VERSION")),
-        taxonomy: TaxonomyRef::of(taxonomy),
-        scenarios: taxonomy.scenarios.iter().map(|scenario| scenario.id).collect(),
-        training: TrainingRecord {
-            encoder_sha256: file_digest(&encoder_directory.join("model.safetensors"))?,
-            fine_tuned: options.fine_tune,
-            seed: options.seed,
-            epochs: options.epochs,
-            encoder_rate: options.encoder_rate,
-            head_rate: options.head_rate,
-            batch_texts: options.batch_texts,
-            texts: data.files.iter().map(|file| file_digest(file)).collect::<Result<_, _>>()?,
-            n_texts: fitted.len(),
-            calibration_texts: calibration.files.iter().map(|file| file_digest(file)).collect::<Result<_, _>>()?,
-            n_calibration_texts: held_out.len(),
-        },
-        calibration: Calibration::identity(taxonomy.len()),
-        files: BTreeMap::new(),
-    };
-    // Calibration sees the weights as they are stored and read back, rounded to 16 bits.
-    bundle::write(directory, manifest.clone(), &files)?;
-    let classifier = bundle::Bundle::open(directory)?.load(device)?;
-    let texts: Vec<&str> = held_out.iter().map(|text| text.text.as_str()).collect();
-    let states = classifier.encoder.states(&texts).map_err(|error| compute(options.epochs)(error.source))?;
-    let observations: Vec<Observation> = held_out
-        .iter()
-        .zip(&states)
-        .map(|(text, states)| {
-            let features = TextFeatures::new(&text.text, states, classifier.head.hidden);
-            Observation {
-                scores: strongest(&classifier.head.scores(&features), taxonomy.len() + 1),
-                scenarios: text.scenarios.iter().filter_map(|&id| taxonomy.position(id)).collect(),
-                outside: text.status() == Status::Outside,
-            }
+impl Training<'_> {
+    /// Trains a bundle and writes it to `directory`. `progress` is told after each epoch.
+    ///
+    /// # Errors
+    /// The encoder cannot be loaded, candle fails, or the directory cannot be written.
+    pub fn run(&self, directory: &Path, progress: &mut dyn FnMut(EpochReport)) -> Result<PathBuf, TrainError> {
+        let mut random = ChaCha8Rng::seed_from_u64(self.options.seed);
+        let (fitted, held_out) = if self.calibration.texts.is_empty() {
+            split(self.data.texts, &mut random)
+        } else {
+            (self.data.texts.iter().collect(), self.calibration.texts.iter().collect::<Vec<_>>())
+        };
+        let mut files = self.fit(&fitted, &mut random, progress)?;
+        let manifest = self.manifest(fitted.len(), held_out.len())?;
+        // Calibration sees the weights as they are stored and read back, rounded to 16 bits.
+        bundle::write(directory, manifest.clone(), &files)?;
+        let classifier = bundle::Bundle::open(directory)?.load(self.device)?;
+        let last = self.options.epochs;
+        let features = features(&held_out, &classifier.encoder)
+            .map_err(|error| TrainError::Compute { epoch: last, source: error.source })?;
+        let observe = |(text, features): (&&LabelledText, &TextFeatures)| Observation {
+            scores: strongest(&classifier.head.scores(features), self.taxonomy.len() + 1),
+            scenarios: text.scenarios.iter().filter_map(|&id| self.taxonomy.position(id)).collect(),
+            outside: text.status() == Status::Outside,
+        };
+        let observations: Vec<Observation> = held_out.iter().zip(&features).map(observe).collect();
+        let calibration = Calibration::fit(&observations, &category_positions(self.taxonomy));
+        files.insert(bundle::CARD.to_owned(), card(&manifest).into_bytes());
+        Ok(bundle::write(directory, Manifest { calibration, ..manifest }, &files)?)
+    }
+
+    /// Trains head and, where asked for, encoder; returns the bundle's files but for the manifest.
+    fn fit(
+        &self,
+        texts: &[&LabelledText],
+        random: &mut ChaCha8Rng,
+        progress: &mut dyn FnMut(EpochReport),
+    ) -> Result<BTreeMap<String, Vec<u8>>, TrainError> {
+        let Training { taxonomy, options, device, .. } = *self;
+        let compute = |epoch| move |source| TrainError::Compute { epoch, source };
+        let checkpoint = Checkpoint::open(self.encoder)?;
+        let tokenizer = checkpoint.tokenizer(false)?;
+        let mut weights = checkpoint.weights(device)?;
+        if options.fine_tune {
+            weights = weights.trainable();
+        }
+        let bert =
+            Bert::load(&checkpoint.config, checkpoint.position_offset, &mut weights, device).map_err(|problem| {
+                CheckpointError::Invalid {
+                    checkpoint: self.encoder.display().to_string(),
+                    file: "model.safetensors".to_owned(),
+                    problem,
+                }
+            })?;
+        let variables = weights.variables();
+        let examples: Vec<Example> = if options.fine_tune {
+            texts.iter().map(|text| token_example(text, &tokenizer, taxonomy)).collect()
+        } else {
+            let encoder = checkpoint.load(device, false)?;
+            let features = features(texts, &encoder).map_err(|error| compute(0)(error.source))?;
+            texts.iter().zip(features).map(|(text, features)| feature_example(text, features, taxonomy)).collect()
+        };
+        let head = HeadVariables::new(bert.width(), options, taxonomy.len() + 1, random, device).map_err(compute(0))?;
+        let mask = tokenizer.mask_token();
+        let trainer = Trainer { bert: &bert, head: &head, examples: &examples, mask, options, device };
+        trainer.run(&variables, random, progress)?;
+        let mut files = encoder_files(self.encoder, &variables)?;
+        files.insert(bundle::HEAD.to_owned(), head.export().map_err(compute(options.epochs))?.serialize());
+        Ok(files)
+    }
+
+    fn manifest(&self, n_texts: usize, n_calibration_texts: usize) -> Result<Manifest, TrainError> {
+        let Training { taxonomy, options, .. } = *self;
+        let digests = |files: &[PathBuf]| files.iter().map(|file| file_digest(file)).collect::<Result<Vec<_>, _>>();
+        Ok(Manifest {
+            format: bundle::FORMAT,
+            name: options.name.clone(),
+            created_with: format!("medscenario {}", env!("CARGO_PKG_VERSION")),
+            taxonomy: TaxonomyRef::of(taxonomy),
+            scenarios: taxonomy.scenarios.iter().map(|scenario| scenario.id).collect(),
+            training: TrainingRecord {
+                encoder_sha256: file_digest(&self.encoder.join("model.safetensors"))?,
+                fine_tuned: options.fine_tune,
+                seed: options.seed,
+                epochs: options.epochs,
+                encoder_rate: options.encoder_rate,
+                head_rate: options.head_rate,
+                units: options.units,
+                buckets: options.buckets,
+                batch_texts: options.batch_texts,
+                texts: digests(self.data.files)?,
+                n_texts,
+                calibration_texts: digests(self.calibration.files)?,
+                n_calibration_texts,
+            },
+            calibration: Calibration::identity(taxonomy.len()),
+            files: BTreeMap::new(),
         })
-        .collect();
-    let fitted = Calibration::fit(&observations, &category_positions(taxonomy));
-    files.insert(bundle::CARD.to_owned(), card(&manifest).into_bytes());
-    Ok(bundle::write(directory, Manifest { calibration: fitted, ..manifest }, &files)?)
+    }
 }
 
 /// Position of the category of each scenario.
@@ -282,7 +311,7 @@ fn features(texts: &[&LabelledText], encoder: &TextEncoder) -> Result<Vec<TextFe
 
 fn feature_example(text: &LabelledText, features: TextFeatures, taxonomy: &Taxonomy) -> Example {
     let targets = Targets::new(text, &features.clauses, taxonomy);
-    Example::new(features.clauses.len(), targets, Source::Features(features))
+    Example::new(features.grams.clone(), targets, Source::Features(features))
 }
 
 fn token_example(text: &LabelledText, tokenizer: &TextTokenizer, taxonomy: &Taxonomy) -> Example {
@@ -302,7 +331,8 @@ fn token_example(text: &LabelledText, tokenizer: &TextTokenizer, taxonomy: &Taxo
         .map(|(clause, tokens)| (clause, tokens.into_iter().map(|token| token + content).collect::<Vec<usize>>()))
         .unzip();
     let targets = Targets::new(text, &seen, taxonomy);
-    Example::new(clauses.len(), targets, Source::Tokens { ids, content, clauses })
+    let grams = seen.iter().map(|clause| lexical::grams(&text.text[clause.byte_start..clause.byte_end])).collect();
+    Example::new(grams, targets, Source::Tokens { ids, content, clauses })
 }
 
 /// What a text and its clauses should score.
@@ -336,9 +366,9 @@ impl Targets {
 }
 
 impl Example {
-    fn new(clauses: usize, targets: Targets, source: Source) -> Example {
+    fn new(grams: Vec<Vec<u32>>, targets: Targets, source: Source) -> Example {
         let Targets { positives, outputs, clauses_known } = targets;
-        Example { source, clauses, positives, outputs, clauses_known }
+        Example { source, clauses: grams.len(), grams, positives, outputs, clauses_known }
     }
 }
 
@@ -353,16 +383,18 @@ struct HeadVariables {
     first_bias: Var,
     second: Var,
     second_bias: Var,
+    lexical: Option<Var>,
 }
 
 impl HeadVariables {
     fn new(
         hidden: usize,
-        units: usize,
+        options: &TrainOptions,
         outputs: usize,
         random: &mut ChaCha8Rng,
         device: &Device,
     ) -> candle_core::Result<HeadVariables> {
+        let units = options.units;
         let mut uniform = |rows: usize, columns: usize| -> candle_core::Result<Var> {
             let bound = (6.0 / (rows + columns) as f32).sqrt();
             let values: Vec<f32> = (0..rows * columns).map(|_| random.random_range(-bound..bound)).collect();
@@ -373,20 +405,29 @@ impl HeadVariables {
         let first_bias = Var::zeros(units, DType::F32, device)?;
         // Most scenarios are absent from most clauses: the scores start at a probability near 2%.
         let second_bias = Var::from_tensor(&Tensor::full(-4.0f32, outputs, device)?)?;
-        Ok(HeadVariables { first, first_bias, second, second_bias })
+        let lexical = match options.buckets {
+            0 => None,
+            buckets => Some(Var::zeros((buckets, outputs), DType::F32, device)?),
+        };
+        Ok(HeadVariables { first, first_bias, second, second_bias, lexical })
     }
 
     fn variables(&self) -> Vec<Var> {
-        vec![self.first.clone(), self.first_bias.clone(), self.second.clone(), self.second_bias.clone()]
+        let dense = [&self.first, &self.first_bias, &self.second, &self.second_bias].map(Var::clone);
+        dense.into_iter().chain(self.lexical.clone()).collect()
     }
 
-    /// `[texts, clauses, hidden]` and `[texts, hidden]` to scores `[texts, clauses, outputs]`.
-    fn forward(&self, clauses: &Tensor, document: &Tensor) -> candle_core::Result<Tensor> {
+    /// `[texts, clauses, hidden]`, `[texts, hidden]` and, where words are used, `[texts * clauses, buckets]` to scores
+    /// `[texts, clauses, outputs]`.
+    fn forward(&self, clauses: &Tensor, document: &Tensor, words: Option<&Tensor>) -> candle_core::Result<Tensor> {
         let (texts, count, hidden) = clauses.dims3()?;
         let document = document.unsqueeze(1)?.broadcast_as((texts, count, hidden))?;
         let input = Tensor::cat(&[clauses, &document], 2)?.reshape((texts * count, 2 * hidden))?;
         let units = input.matmul(&self.first.t()?)?.broadcast_add(&self.first_bias)?.gelu()?;
-        let scores = units.matmul(&self.second.t()?)?.broadcast_add(&self.second_bias)?;
+        let mut scores = units.matmul(&self.second.t()?)?.broadcast_add(&self.second_bias)?;
+        if let (Some(lexical), Some(words)) = (&self.lexical, words) {
+            scores = (scores + words.matmul(lexical)?)?;
+        }
         scores.reshape((texts, count, ()))
     }
 
@@ -400,6 +441,7 @@ impl HeadVariables {
             first_bias: flat(&self.first_bias)?,
             second: flat(&self.second)?,
             second_bias: flat(&self.second_bias)?,
+            lexical: self.lexical.as_ref().map(flat).transpose()?.unwrap_or_default(),
         })
     }
 }
@@ -477,7 +519,9 @@ impl Trainer<'_> {
         let examples: Vec<&Example> = members.iter().map(|&member| &self.examples[member]).collect();
         let (clauses, document) =
             if self.options.fine_tune { self.encoded(&examples, &mut random)? } else { self.cached(&examples)? };
-        let loss = (self.loss(&clauses, &document, &examples)? * (1.0 / batch as f64))?;
+        let words = self.words(&examples, &mut random)?;
+        let scores = self.head.forward(&clauses, &document, words.as_ref())?;
+        let loss = (self.loss(scores, &examples)? * (1.0 / batch as f64))?;
         Ok((loss.to_scalar::<f32>()?, loss.backward()?))
     }
 
@@ -530,6 +574,28 @@ impl Trainer<'_> {
         Ok((self.tensor(pool, &[texts, count, tokens])?.matmul(&states)?, document))
     }
 
+    /// Weights of the n-grams of each clause, `[texts * clauses, buckets]`; some are left out.
+    fn words(&self, examples: &[&Example], random: &mut ChaCha8Rng) -> candle_core::Result<Option<Tensor>> {
+        let buckets = self.options.buckets;
+        if buckets == 0 {
+            return Ok(None);
+        }
+        let count = most_clauses(examples);
+        let mut words = vec![0.0f32; examples.len() * count * buckets];
+        for (text, example) in examples.iter().enumerate() {
+            for (clause, grams) in example.grams.iter().enumerate() {
+                let row = (text * count + clause) * buckets;
+                let weight = 1.0 / (grams.len() as f32).sqrt();
+                for &gram in grams {
+                    if !random.random_bool(GRAM_DROPOUT) {
+                        words[row + gram as usize % buckets] += weight;
+                    }
+                }
+            }
+        }
+        self.tensor(words, &[examples.len() * count, buckets]).map(Some)
+    }
+
     fn masked(&self, ids: &[u32], content: usize, clauses: &[Vec<usize>], random: &mut ChaCha8Rng) -> Vec<u32> {
         let mut ids = ids.to_vec();
         let last = clauses.last().and_then(|tokens| tokens.last()).map_or(content, |&token| token + 1);
@@ -543,10 +609,9 @@ impl Trainer<'_> {
         ids
     }
 
-    /// Sum of the losses of texts.
-    fn loss(&self, clauses: &Tensor, document: &Tensor, examples: &[&Example]) -> candle_core::Result<Tensor> {
-        let (texts, count, _) = clauses.dims3()?;
-        let outputs = self.head.second_bias.dims1()?;
+    /// Sum of the losses of texts; `scores` is `[texts, clauses, outputs]`.
+    fn loss(&self, scores: Tensor, examples: &[&Example]) -> candle_core::Result<Tensor> {
+        let (texts, count, outputs) = scores.dims3()?;
         let mut target = vec![0.0f32; texts * count * outputs];
         let mut weight = vec![0.0f32; texts * count * outputs];
         let mut absent = vec![-1e4f32; texts * count];
@@ -565,7 +630,6 @@ impl Trainer<'_> {
                 text_target[text * outputs + output] = 1.0;
             }
         }
-        let scores = self.head.forward(clauses, document)?;
         let target = self.tensor(target, &[texts, count, outputs])?;
         let weight = self.tensor(weight, &[texts, count, outputs])?;
         let clause_loss = (cross_entropy(&scores, &target)? * weight)?.sum_all()?;
@@ -680,7 +744,7 @@ mod tests {
         let logits = Tensor::new(&[0.0f32, 2.0, -2.0, 200.0, -200.0], &Device::Cpu).expect("tensor");
         let target = Tensor::new(&[1.0f32, 1.0, 1.0, 1.0, 1.0], &Device::Cpu).expect("tensor");
         // log 2, log(1 + e^-2), log(1 + e^2), 0, 200
-        let expected = [0.693_147, 0.126_928, 2.126_928, 0.0, 200.0];
+        let expected = [std::f32::consts::LN_2, 0.126_928, 2.126_928, 0.0, 200.0];
         for (found, expected) in values(&cross_entropy(&logits, &target).expect("computes")).iter().zip(expected) {
             assert!((found - expected).abs() < 1e-5);
         }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow_schema::{DataType, Field, Schema};
 use common::Workspace;
 use encoding_rs::GB18030;
 use insta::{Settings, assert_snapshot};
@@ -63,6 +64,39 @@ fn parquet(ids: Vec<String>, text: ArrayRef) -> Vec<u8> {
     writer.write(&batch).expect("memory holds the table");
     writer.close().expect("memory holds the table");
     bytes
+}
+
+/// A ZIP archive of uncompressed files, as bytes.
+fn stored_archive(files: &[(&str, String)]) -> Vec<u8> {
+    let checksum = |bytes: &[u8]| {
+        let step = |sum: u32| if sum & 1 == 1 { (sum >> 1) ^ 0xedb8_8320 } else { sum >> 1 };
+        !bytes.iter().fold(u32::MAX, |sum, &byte| (0..8).fold(sum ^ u32::from(byte), |sum, _| step(sum)))
+    };
+    let (mut archive, mut directory) = (Vec::new(), Vec::new());
+    for (name, content) in files {
+        let mut entry = vec![20, 0, 0, 0, 0, 0, 0, 0, 0x21, 0];
+        entry.extend(checksum(content.as_bytes()).to_le_bytes());
+        entry.extend([(content.len() as u32).to_le_bytes(); 2].as_flattened());
+        entry.extend((name.len() as u16).to_le_bytes());
+        entry.extend([0, 0]);
+        directory.extend(b"PK\x01\x02\x14\0");
+        directory.extend(&entry);
+        directory.extend([0; 10]);
+        directory.extend((archive.len() as u32).to_le_bytes());
+        directory.extend(name.as_bytes());
+        archive.extend(b"PK\x03\x04");
+        archive.extend(&entry);
+        archive.extend(name.as_bytes());
+        archive.extend(content.as_bytes());
+    }
+    let start = archive.len() as u32;
+    archive.extend(&directory);
+    archive.extend(b"PK\x05\x06\0\0\0\0");
+    archive.extend([(files.len() as u16).to_le_bytes(); 2].as_flattened());
+    archive.extend((directory.len() as u32).to_le_bytes());
+    archive.extend(start.to_le_bytes());
+    archive.extend([0, 0]);
+    archive
 }
 
 fn default_bundle() -> PathBuf {
@@ -167,6 +201,53 @@ fn broken_quoting_costs_the_row_and_not_the_file() {
 }
 
 #[test]
+fn an_open_quote_before_a_quoted_row_costs_neither_that_row_nor_those_between() {
+    let workspace = Workspace::new();
+    let table = "id,text,remark\n\
+                 1,\"never closed,x\n\
+                 2,triages outpatients,x\n\
+                 3,writes notes,x\n\
+                 4,\"quoted, and fine\",\"y\"\n\
+                 5,follows up,x\n";
+    workspace.file("table.csv", table);
+    // The later row may be wrong too, or open another mark.
+    workspace.file("wrong.csv", table.replace("\"quoted, and fine\"", "\"quoted\" and more"));
+    let another = "id,text,remark\n1,\"never closed,x\n2,\",second,\"third\" more\n3,writes notes,x\n";
+    workspace.file("another.csv", another);
+    assert_snapshot!(workspace.run_all(&[
+        "classify table.csv --errors bad.csv",
+        "classify wrong.csv --errors bad.csv",
+        "classify another.csv --errors bad.csv",
+    ]), @r#"
+    $ medscenario classify table.csv --errors bad.csv
+    exit status 3, 4 lines out: 2, 3, 4, 5
+    note: 4 records: [counts]
+    warning: 1 row was turned away; see `bad.csv`
+    --- bad.csv ---
+    file,row,column,code,reason
+    table.csv,2,text,open-quote,"a quotation mark is opened and never closed; close it, or double it to mean itself"
+
+    $ medscenario classify wrong.csv --errors bad.csv
+    exit status 3, 3 lines out: 2, 3, 5
+    note: 3 records: [counts]
+    warning: 2 rows were turned away; see `bad.csv`
+    --- bad.csv ---
+    file,row,column,code,reason
+    wrong.csv,2,text,open-quote,"a quotation mark is opened and never closed; close it, or double it to mean itself"
+    wrong.csv,5,text,text-after-quote,"text follows a closing quotation mark; expected the separator, or a doubled mark to mean itself"
+
+    $ medscenario classify another.csv --errors bad.csv
+    exit status 3, 1 line out: 3
+    note: 1 record: [counts]
+    warning: 2 rows were turned away; see `bad.csv`
+    --- bad.csv ---
+    file,row,column,code,reason
+    another.csv,2,text,open-quote,"a quotation mark is opened and never closed; close it, or double it to mean itself"
+    another.csv,3,text,text-after-quote,"text follows a closing quotation mark; expected the separator, or a doubled mark to mean itself"
+    "#);
+}
+
+#[test]
 fn rows_with_another_number_of_fields_are_turned_away() {
     let workspace = Workspace::new();
     workspace.file("table.csv", "id,text\n1,triages, and follows up\n2\n3,writes notes\n");
@@ -213,6 +294,22 @@ fn a_table_in_jsonl_may_have_bad_lines() {
     table.jsonl,7,,invalid-json,not a JSON object: key must be a string at column 2; expected one object a line
     table.jsonl,8,,invalid-json,not a JSON object: unexpected end of hex escape at column 37; expected one object a line
     "#);
+}
+
+#[test]
+fn a_bad_first_line_of_a_jsonl_table_is_one_rejection() {
+    let workspace = Workspace::new();
+    let good = "{\"id\":\"1\",\"text\":\"triages outpatients\"}\n{\"id\":\"2\",\"text\":\"writes notes\"}\n";
+    workspace.file("table.jsonl", format!("{{\"id\":\"0\",\"text\":\"cut off\n{good}"));
+    assert_snapshot!(workspace.run("classify table.jsonl --errors bad.csv"), @"
+    $ medscenario classify table.jsonl --errors bad.csv
+    exit status 3, 2 lines out: 1, 2
+    note: 2 records: [counts]
+    warning: 1 row was turned away; see `bad.csv`
+    --- bad.csv ---
+    file,row,column,code,reason
+    table.jsonl,1,,invalid-json,not a JSON object: EOF while parsing a string at column 25; expected one object a line
+    ");
 }
 
 #[test]
@@ -274,6 +371,28 @@ fn the_text_of_a_workbook_must_be_text() {
     table.xlsx,6,text,wrong-type,"expected text, found the spreadsheet error #DIV/0!; correct it, or choose another column"
     table.xlsx,7,id,wrong-type,"expected text, found the spreadsheet error #REF!; correct it, or choose another column"
     table.xlsx,8,,field-count,"3 fields where the header has 2; quote fields that contain the separator, and name every column in the header"
+    "#);
+}
+
+#[test]
+fn a_cell_below_a_nameless_header_counts_as_a_field_too_many() {
+    let workspace = Workspace::new();
+    workspace.file(
+        "table.xlsx",
+        workbook(|sheet| {
+            texts(sheet, 0, &["id", "", "text"]);
+            texts(sheet, 1, &["1", "stray", "triages outpatients"]);
+            texts(sheet, 2, &["2", "", "writes notes"]);
+        }),
+    );
+    assert_snapshot!(workspace.run("classify table.xlsx --errors bad.csv"), @r#"
+    $ medscenario classify table.xlsx --errors bad.csv
+    exit status 3, 1 line out: 2
+    note: 1 record: [counts]
+    warning: 1 row was turned away; see `bad.csv`
+    --- bad.csv ---
+    file,row,column,code,reason
+    table.xlsx,2,,field-count,"3 fields where the header has 2; quote fields that contain the separator, and name every column in the header"
     "#);
 }
 
@@ -420,6 +539,28 @@ fn bytes_that_are_no_text_cost_one_row() {
 }
 
 #[test]
+fn a_stray_zero_byte_leaves_a_table_in_its_encoding() {
+    let workspace = Workspace::new();
+    let table = "编号,描述\n1,面向门诊的导诊\n2,出院\u{0}随访\n3,病历生成\n";
+    // At an even and at an odd offset: either half of a character of UTF-16.
+    workspace.file("even.csv", table).file("odd.csv", format!("{table}4,门诊\n").replace("2,", "22,"));
+    let at = |name: &str| {
+        let bytes = std::fs::read(workspace.path(name)).expect("just written");
+        bytes.iter().position(|&byte| byte == 0).expect("there is one") % 2
+    };
+    assert_ne!(at("even.csv"), at("odd.csv"));
+    assert_snapshot!(workspace.run_all(&["classify even.csv", "classify odd.csv"]), @"
+    $ medscenario classify even.csv
+    exit status 0, 3 lines out: 1, 2, 3
+    note: 3 records: [counts]
+
+    $ medscenario classify odd.csv
+    exit status 0, 4 lines out: 1, 22, 3, 4
+    note: 4 records: [counts]
+    ");
+}
+
+#[test]
 fn a_parquet_file_that_breaks_off_inside_gives_the_rows_before() {
     let workspace = Workspace::new();
     let ids: Vec<String> = (1..=1500).map(|id| id.to_string()).collect();
@@ -471,6 +612,65 @@ fn a_workbook_that_breaks_off_inside_gives_the_rows_before() {
     file,row,column,code,reason
     damaged.xlsx,[row],,unreadable,"the rest of the file cannot be read: sheet `Sheet1`: [cause]; repair the file, or save it again"
     "#);
+}
+
+#[test]
+fn a_small_sheet_that_breaks_off_is_reported_in_every_run() {
+    let workspace = Workspace::new();
+    let cell = |at: &str, text: &str| format!("<c r=\"{at}\" t=\"inlineStr\"><is><t>{text}</t></is></c>");
+    let row = |number: u32, id: &str, text: &str| {
+        let cells = cell(&format!("A{number}"), id) + &cell(&format!("B{number}"), text);
+        format!("<row r=\"{number}\">{cells}</row>")
+    };
+    let rows = [
+        row(1, "id", "text"),
+        row(2, "1", "triages outpatients"),
+        row(3, "2", "writes notes"),
+        // Cut off inside the second cell of row 4.
+        format!("<row r=\"4\">{}<c r=\"B4\" t=\"inlineStr\"><is><t>follows", cell("A4", "3")),
+    ];
+    let spreadsheet = "http://schemas.openxmlformats.org/spreadsheetml/2006/main";
+    let office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
+    let package = "http://schemas.openxmlformats.org/package/2006/relationships";
+    let parts = [
+        (
+            "_rels/.rels",
+            format!(
+                "<Relationships xmlns=\"{package}\"><Relationship Id=\"rId1\" Type=\"{office}/officeDocument\" \
+                 Target=\"xl/workbook.xml\"/></Relationships>"
+            ),
+        ),
+        (
+            "xl/workbook.xml",
+            format!(
+                "<workbook xmlns=\"{spreadsheet}\" xmlns:r=\"{office}\"><sheets>\
+                 <sheet name=\"Sheet1\" sheetId=\"1\" r:id=\"rId1\"/></sheets></workbook>"
+            ),
+        ),
+        (
+            "xl/_rels/workbook.xml.rels",
+            format!(
+                "<Relationships xmlns=\"{package}\"><Relationship Id=\"rId1\" Type=\"{office}/worksheet\" \
+                 Target=\"worksheets/sheet1.xml\"/></Relationships>"
+            ),
+        ),
+        ("xl/worksheets/sheet1.xml", format!("<worksheet xmlns=\"{spreadsheet}\"><sheetData>{}", rows.concat())),
+    ];
+    workspace.file("damaged.xlsx", stored_archive(&parts));
+    let found = workspace.run("classify damaged.xlsx --errors bad.csv");
+    assert_snapshot!(found, @r#"
+    $ medscenario classify damaged.xlsx --errors bad.csv
+    exit status 3, 2 lines out: 1, 2
+    note: 2 records: [counts]
+    warning: 1 row was turned away; see `bad.csv`
+    --- bad.csv ---
+    file,row,column,code,reason
+    damaged.xlsx,4,,unreadable,"the rest of the file cannot be read: sheet `Sheet1`: Unexpected end of xml, expecting '</t>'; repair the file, or save it again"
+    "#);
+    // Two threads take part: what is reported must not depend on which of them is faster.
+    for _ in 1..20 {
+        assert_eq!(workspace.run("classify damaged.xlsx --errors bad.csv"), found);
+    }
 }
 
 #[test]
@@ -641,6 +841,9 @@ fn headers_must_name_every_column_once_and_one_for_the_text() {
     workspace.file("blank.csv", "\n\n");
     workspace.file("nameless.csv", "id,,text\n1,,triages\n");
     workspace.file("twice.csv", "id,text,text\n1,triages,writes\n");
+    workspace.file("spaces.csv", "id,text, text \n1,triages,writes\n");
+    workspace.file("empty.jsonl", "\n");
+    workspace.file("bad.jsonl", "{\"text\":\n[\"a list\"]\n");
     workspace.file("open.csv", "id,\"text\n1,triages\n");
     workspace.file("none.csv", "number,remark\n1,triages\n");
     workspace.file("none.jsonl", "{\"number\":1,\"remark\":\"triages\"}\n");
@@ -649,6 +852,9 @@ fn headers_must_name_every_column_once_and_one_for_the_text() {
         "classify blank.csv",
         "classify nameless.csv",
         "classify twice.csv",
+        "classify spaces.csv",
+        "classify empty.jsonl",
+        "classify bad.jsonl",
         "classify open.csv",
         "classify none.csv",
         "classify none.jsonl",
@@ -671,6 +877,18 @@ fn headers_must_name_every_column_once_and_one_for_the_text() {
     $ medscenario classify twice.csv
     exit status 1, no output
     error: Failed to read `twice.csv`: column name `text` occurs twice in the header row; rename one
+
+    $ medscenario classify spaces.csv
+    exit status 1, no output
+    error: Failed to read `spaces.csv`: column name `text` occurs twice in the header row; rename one
+
+    $ medscenario classify empty.jsonl
+    exit status 1, no output
+    error: Failed to read `empty.jsonl`: the file is empty; expected one JSON object a line
+
+    $ medscenario classify bad.jsonl
+    exit status 1, no output
+    error: Failed to read `bad.jsonl`: none of its lines is a JSON object; expected one object a line
 
     $ medscenario classify open.csv
     exit status 1, no output
@@ -760,10 +978,22 @@ fn parquet_files_that_cannot_be_read_are_named() {
     workspace.file("good.parquet", good);
     workspace.file("renamed.parquet", "id,text\n1,triages outpatients\n");
     workspace.file("empty.parquet", "");
+    workspace.file("twice.parquet", {
+        let column: ArrayRef = Arc::new(StringArray::from(vec!["triages outpatients"]));
+        let field = Field::new("text", DataType::Utf8, false);
+        let schema = Schema::new(vec![field.clone(), field]);
+        let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::clone(&column), column]).expect("equal lengths");
+        let mut bytes = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).expect("a plain schema");
+        writer.write(&batch).expect("memory holds the table");
+        writer.close().expect("memory holds the table");
+        bytes
+    });
     assert_snapshot!(workspace.run_all(&[
         "classify truncated.parquet",
         "classify renamed.parquet",
         "classify empty.parquet",
+        "classify twice.parquet",
         "classify good.parquet --text-column remark",
     ]), @"
     $ medscenario classify truncated.parquet
@@ -777,6 +1007,10 @@ fn parquet_files_that_cannot_be_read_are_named() {
     $ medscenario classify empty.parquet
     exit status 1, no output
     error: Failed to read `empty.parquet`: not a readable Parquet file: EOF: Parquet file too small. Size is 0 but need 8; write it again, or check --input-format
+
+    $ medscenario classify twice.parquet
+    exit status 1, no output
+    error: Failed to read `twice.parquet`: column name `text` occurs twice; rename one
 
     $ medscenario classify good.parquet --text-column remark
     exit status 1, no output
@@ -830,6 +1064,7 @@ fn wrong_command_lines_end_with_status_2() {
         "classify",
         "classify table.csv --text-colum text",
         "classify table.csv --max-chars many",
+        "classify table.csv --max-chars 0",
         "classify table.csv --jobs 0",
         "classify table.csv --batch-tokens 0",
         "classify table.csv --batch-tokens few",
@@ -842,6 +1077,9 @@ fn wrong_command_lines_end_with_status_2() {
         "train labels.jsonl --output bundle",
         "train labels.jsonl --encoder encoder --output bundle --epochs 0",
         "train labels.jsonl --encoder encoder --output bundle --head-rate fast",
+        "train labels.jsonl --encoder encoder --output bundle --head-rate nan",
+        "train labels.jsonl --encoder encoder --output bundle --encoder-rate 0",
+        "train labels.jsonl --encoder encoder --output bundle --encoder-rate inf",
         "taxonomy export --format owl",
     ]), @"
     $ medscenario clasify table.csv
@@ -875,7 +1113,13 @@ fn wrong_command_lines_end_with_status_2() {
 
     $ medscenario classify table.csv --max-chars many
     exit status 2, no output
-    error: invalid value 'many' for '--max-chars <MAX_CHARS>': invalid digit found in string
+    error: invalid value 'many' for '--max-chars <MAX_CHARS>': expected a whole number, 1 or more
+
+    For more information, try '--help'.
+
+    $ medscenario classify table.csv --max-chars 0
+    exit status 2, no output
+    error: invalid value '0' for '--max-chars <MAX_CHARS>': expected a whole number, 1 or more
 
     For more information, try '--help'.
 
@@ -887,13 +1131,13 @@ fn wrong_command_lines_end_with_status_2() {
 
     $ medscenario classify table.csv --batch-tokens 0
     exit status 2, no output
-    error: invalid value '0' for '--batch-tokens <BATCH_TOKENS>': expected 1 or more
+    error: invalid value '0' for '--batch-tokens <BATCH_TOKENS>': expected a whole number, 1 or more
 
     For more information, try '--help'.
 
     $ medscenario classify table.csv --batch-tokens few
     exit status 2, no output
-    error: invalid value 'few' for '--batch-tokens <BATCH_TOKENS>': invalid digit found in string
+    error: invalid value 'few' for '--batch-tokens <BATCH_TOKENS>': expected a whole number, 1 or more
 
     For more information, try '--help'.
 
@@ -940,7 +1184,7 @@ fn wrong_command_lines_end_with_status_2() {
 
     $ medscenario eval gold.jsonl --resamples 0
     exit status 2, no output
-    error: invalid value '0' for '--resamples <RESAMPLES>': expected 1 or more
+    error: invalid value '0' for '--resamples <RESAMPLES>': expected a whole number, 1 or more
 
     For more information, try '--help'.
 
@@ -955,13 +1199,31 @@ fn wrong_command_lines_end_with_status_2() {
 
     $ medscenario train labels.jsonl --encoder encoder --output bundle --epochs 0
     exit status 2, no output
-    error: invalid value '0' for '--epochs <EPOCHS>': expected 1 or more
+    error: invalid value '0' for '--epochs <EPOCHS>': expected a whole number, 1 or more
 
     For more information, try '--help'.
 
     $ medscenario train labels.jsonl --encoder encoder --output bundle --head-rate fast
     exit status 2, no output
-    error: invalid value 'fast' for '--head-rate <HEAD_RATE>': invalid float literal
+    error: invalid value 'fast' for '--head-rate <HEAD_RATE>': expected a number between 0 and 1, such as 3e-4
+
+    For more information, try '--help'.
+
+    $ medscenario train labels.jsonl --encoder encoder --output bundle --head-rate nan
+    exit status 2, no output
+    error: invalid value 'nan' for '--head-rate <HEAD_RATE>': expected a number between 0 and 1, such as 3e-4
+
+    For more information, try '--help'.
+
+    $ medscenario train labels.jsonl --encoder encoder --output bundle --encoder-rate 0
+    exit status 2, no output
+    error: invalid value '0' for '--encoder-rate <ENCODER_RATE>': expected a number between 0 and 1, such as 3e-4
+
+    For more information, try '--help'.
+
+    $ medscenario train labels.jsonl --encoder encoder --output bundle --encoder-rate inf
+    exit status 2, no output
+    error: invalid value 'inf' for '--encoder-rate <ENCODER_RATE>': expected a number between 0 and 1, such as 3e-4
 
     For more information, try '--help'.
 
@@ -1014,6 +1276,117 @@ fn outputs_that_cannot_be_written_are_named() {
 }
 
 #[test]
+fn inputs_and_results_are_not_written_over() {
+    let workspace = Workspace::new();
+    let table = "id,text\n1,triages outpatients\n2,\n";
+    let gold = "{\"id\":\"g1\",\"text\":\"triages\",\"status\":\"coded\",\"scenarios\":[8]}\n";
+    workspace.file("table.csv", table).file("other.csv", table).file("below/again.csv", table);
+    workspace.file("gold.jsonl", gold).file("coded.jsonl", gold);
+    let found = workspace.run_all(&[
+        "classify table.csv --output table.csv",
+        "classify table.csv other.csv --output ./other.csv",
+        "classify table.csv --errors below/../table.csv",
+        "classify below/*.csv --errors below/again.csv",
+        "classify table.csv --output coded.csv --errors ./coded.csv",
+        "survey table.csv --output table.csv",
+        "survey table.csv --errors table.csv",
+        "survey coded.jsonl --errors coded.jsonl",
+        "survey table.csv --output new.csv --errors new.csv",
+        "model embed table.csv --errors table.csv",
+        "eval gold.jsonl --output gold.jsonl",
+        "eval gold.jsonl --predictions coded.jsonl --output coded.jsonl",
+    ]);
+    for name in ["table.csv", "other.csv", "below/again.csv"] {
+        assert_eq!(std::fs::read_to_string(workspace.path(name)).expect("it is still there"), table, "{name}");
+    }
+    for name in ["gold.jsonl", "coded.jsonl"] {
+        assert_eq!(std::fs::read_to_string(workspace.path(name)).expect("it is still there"), gold, "{name}");
+    }
+    for name in ["coded.csv", "coded.csv.partial", "new.csv", "table.csv.partial"] {
+        assert!(!workspace.path(name).exists(), "{name} was not begun");
+    }
+    // A link leads to the same file under another name.
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(workspace.path("table.csv"), workspace.path("link.csv")).expect("a link");
+        let refused = workspace.run("classify table.csv --output link.csv");
+        assert!(refused.contains("`link.csv` is an input and would be overwritten"), "{refused}");
+        assert_eq!(std::fs::read_to_string(workspace.path("table.csv")).expect("it is still there"), table);
+    }
+    assert_snapshot!(found, @r#"
+    $ medscenario classify table.csv --output table.csv
+    exit status 1, no output
+    error: `table.csv` is an input and would be overwritten; choose another file
+
+    $ medscenario classify table.csv other.csv --output ./other.csv
+    exit status 1, no output
+    error: `./other.csv` is an input and would be overwritten; choose another file
+
+    $ medscenario classify table.csv --errors below/../table.csv
+    exit status 1, no output
+    error: `below/../table.csv` is an input and would be overwritten; choose another file
+    --- below/../table.csv ---
+    id,text
+    1,triages outpatients
+    2,
+
+    $ medscenario classify 'below/*.csv' --errors below/again.csv
+    exit status 1, no output
+    error: `below/again.csv` is an input and would be overwritten; choose another file
+    --- below/again.csv ---
+    id,text
+    1,triages outpatients
+    2,
+
+    $ medscenario classify table.csv --output coded.csv --errors ./coded.csv
+    exit status 1, no output
+    error: `coded.csv` is named for two results; choose another file for one of them
+    --- ./coded.csv ---
+    no report
+
+    $ medscenario survey table.csv --output table.csv
+    exit status 1, no output
+    error: `table.csv` is an input and would be overwritten; choose another file
+
+    $ medscenario survey table.csv --errors table.csv
+    exit status 1, no output
+    error: `table.csv` is an input and would be overwritten; choose another file
+    --- table.csv ---
+    id,text
+    1,triages outpatients
+    2,
+
+    $ medscenario survey coded.jsonl --errors coded.jsonl
+    exit status 1, no output
+    error: `coded.jsonl` is an input and would be overwritten; choose another file
+    --- coded.jsonl ---
+    {"id":"g1","text":"triages","status":"coded","scenarios":[8]}
+
+    $ medscenario survey table.csv --output new.csv --errors new.csv
+    exit status 1, no output
+    error: `new.csv` is named for two results; choose another file for one of them
+    --- new.csv ---
+    no report
+
+    $ medscenario model embed table.csv --errors table.csv
+    exit status 1, no output
+    error: `table.csv` is an input and would be overwritten; choose another file
+    --- table.csv ---
+    id,text
+    1,triages outpatients
+    2,
+
+    $ medscenario eval gold.jsonl --output gold.jsonl
+    exit status 1, no output
+    error: `gold.jsonl` is an input and would be overwritten; choose another file
+
+    $ medscenario eval gold.jsonl --predictions coded.jsonl --output coded.jsonl
+    exit status 1, no output
+    error: `coded.jsonl` is an input and would be overwritten; choose another file
+    "#);
+}
+
+#[test]
 fn runs_that_cannot_be_continued_are_named() {
     let workspace = Workspace::new();
     workspace.file("table.csv", "id,text\n1,triages outpatients\n");
@@ -1040,8 +1413,7 @@ fn runs_that_cannot_be_continued_are_named() {
 
     $ medscenario classify table.csv --output broken.jsonl --resume
     exit status 1, no output
-    error: Failed to use the journal `broken.jsonl.partial`
-      Caused by: EOF while parsing an object at line 1 column 1
+    error: The state `broken.jsonl.partial.state` is damaged; leave --resume out to start over
 
     $ medscenario classify - --output new.jsonl --resume
     exit status 1, no output
@@ -1090,6 +1462,8 @@ fn labels_that_contradict_themselves_or_the_taxonomy_are_named() {
     workspace.file("empty.jsonl", "\n");
     label("json", r#"{"id":"g2","text":"cut off"#);
     label("list", r#"["g2","a text",[8]]"#);
+    // In the order of the fields, which a parser of objects may take for one.
+    label("fields", r#"["g2",null,"a text",[8],null,{},null,null]"#);
     label("unlabelled", r#"{"id":"g2","text":"a text"}"#);
     label("names", r#"{"id":"g2","text":"a text","scenarios":["导诊"]}"#);
     label("status", r#"{"id":"g2","text":"a text","scenarios":[],"status":"maybe"}"#);
@@ -1111,6 +1485,7 @@ fn labels_that_contradict_themselves_or_the_taxonomy_are_named() {
         "eval bytes.jsonl",
         "eval json.jsonl",
         "eval list.jsonl",
+        "eval fields.jsonl",
         "eval unlabelled.jsonl",
         "eval names.jsonl",
         "eval status.jsonl",
@@ -1150,6 +1525,10 @@ fn labels_that_contradict_themselves_or_the_taxonomy_are_named() {
     $ medscenario eval list.jsonl
     exit status 1, no output
     error: `list.jsonl` line 2: not a labelled text: it is no JSON object; expected an object with `id`, `text` and the numbers of `scenarios`
+
+    $ medscenario eval fields.jsonl
+    exit status 1, no output
+    error: `fields.jsonl` line 2: not a labelled text: it is no JSON object; expected an object with `id`, `text` and the numbers of `scenarios`
 
     $ medscenario eval unlabelled.jsonl
     exit status 1, no output
@@ -1230,11 +1609,20 @@ fn predictions_must_be_there_for_every_labelled_text() {
     workspace.file("short.jsonl", format!("{first}\n"));
     workspace.file("broken.jsonl", format!("{first}\n{{\"id\":\"g2\"}}\n"));
     workspace.file("unknown.jsonl", format!("{first}\n{{\"id\":\"g2\",\"status\":\"coded\",\"scenarios\":[999]}}\n"));
+    let second = r#"{"id":"g2","status":"unspecified","scenarios":[]}"#;
+    workspace.file("twice.jsonl", format!("{first}\n{second}\n{first}\n"));
+    let other = r#"{"id":"g2","status":"coded","scenarios":[9],"taxonomy":"tiny@0123456789ab"}"#;
+    workspace.file("other.jsonl", format!("{first}\n{other}\n"));
+    let fields = r#"[1,"g2",null,"unspecified",[],[],[],false,"",{}]"#;
+    workspace.file("list.jsonl", format!("{first}\n{fields}\n"));
     assert_snapshot!(workspace.run_all(&[
         "eval gold.jsonl --predictions missing.jsonl",
         "eval gold.jsonl --predictions short.jsonl",
         "eval gold.jsonl --predictions broken.jsonl",
         "eval gold.jsonl --predictions unknown.jsonl",
+        "eval gold.jsonl --predictions twice.jsonl",
+        "eval gold.jsonl --predictions other.jsonl",
+        "eval gold.jsonl --predictions list.jsonl",
     ]), @"
     $ medscenario eval gold.jsonl --predictions missing.jsonl
     exit status 1, no output
@@ -1253,6 +1641,20 @@ fn predictions_must_be_there_for_every_labelled_text() {
     $ medscenario eval gold.jsonl --predictions unknown.jsonl
     exit status 1, no output
     error: `unknown.jsonl`: scenario 999 of `g2` is not in taxonomy `nhc-2024`; choose its --taxonomy
+
+    $ medscenario eval gold.jsonl --predictions twice.jsonl
+    exit status 1, no output
+    error: `twice.jsonl` line 3: id `g1` occurs a second time; each text has one prediction
+
+    $ medscenario eval gold.jsonl --predictions other.jsonl
+    exit status 1, no output
+    error: Failed to read predictions `other.jsonl` line 2
+      Caused by: it was coded with taxonomy `tiny@[digest]`, and `nhc-2024@[digest]` is loaded; choose its --taxonomy
+
+    $ medscenario eval gold.jsonl --predictions list.jsonl
+    exit status 1, no output
+    error: Failed to read predictions `list.jsonl` line 2
+      Caused by: not a line that `classify` writes: it is no JSON object; expected its JSONL output
     ");
 }
 
@@ -1269,6 +1671,9 @@ fn surveys_refuse_what_they_cannot_count() {
     workspace.file("unknown.jsonl", coded("1", 999, ""));
     workspace.file("other.jsonl", coded("1", 1, "tiny@0123456789ab"));
     workspace.file("broken.jsonl", coded("1", 8, "") + "{\"id\":\"2\"}\n");
+    // With a text, it would pass for a table to classify.
+    let labelled = "{\"id\":\"2\",\"text\":\"triages\",\"status\":\"coded\",\"scenarios\":[8]}\n";
+    workspace.file("first.jsonl", format!("{{\"id\":\"1\n{labelled}"));
     assert_snapshot!(workspace.run_all(&[
         "survey table.csv --by yaer --by year",
         "survey coded.jsonl --by developer",
@@ -1277,6 +1682,7 @@ fn surveys_refuse_what_they_cannot_count() {
         "survey unknown.jsonl",
         "survey other.jsonl",
         "survey broken.jsonl",
+        "survey first.jsonl",
     ]), @"
     $ medscenario survey table.csv --by yaer --by year
     exit status 1, no output
@@ -1300,12 +1706,18 @@ fn surveys_refuse_what_they_cannot_count() {
 
     $ medscenario survey other.jsonl
     exit status 1, no output
-    error: `other.jsonl` line 1 was coded with taxonomy `tiny@[digest]`, and `nhc-2024@[digest]` is loaded; choose its --taxonomy
+    error: Failed to read `other.jsonl` line 1
+      Caused by: it was coded with taxonomy `tiny@[digest]`, and `nhc-2024@[digest]` is loaded; choose its --taxonomy
 
     $ medscenario survey broken.jsonl
     exit status 1, no output
     error: Failed to read `broken.jsonl` line 2
       Caused by: not a line that `classify` writes: missing field `status` at column 10; expected its JSONL output
+
+    $ medscenario survey first.jsonl
+    exit status 1, no output
+    error: Failed to read `first.jsonl` line 1
+      Caused by: not a line that `classify` writes: EOF while parsing a string at column 8; expected its JSONL output
     ");
 }
 
@@ -1326,11 +1738,13 @@ fn taxonomies_that_contradict_themselves_are_refused() {
     change("neighbour", "neighbour = 1", "neighbour = 7");
     change("itself", "neighbour = 1", "neighbour = 2");
     change("files", "version = \"1\"", "version = \"1\"\nscenario_files = [\"more.toml\"]");
+    workspace.file("other.toml", "format = \n");
     change("nameless", "{ zh = \"随访\", en = \"Follow-up after triage\" }", "{ zh = \"\", en = \"\" }");
     assert_snapshot!(workspace.run_all(&[
         "taxonomy list --taxonomy nowhere",
         "taxonomy list --taxonomy syntax",
         "taxonomy list --taxonomy key",
+        "taxonomy list --taxonomy other.toml",
         "taxonomy list --taxonomy format",
         "taxonomy list --taxonomy twice",
         "taxonomy list --taxonomy zero",
@@ -1348,7 +1762,7 @@ fn taxonomies_that_contradict_themselves_are_refused() {
 
     $ medscenario taxonomy list --taxonomy syntax
     exit status 1, no output
-    error: Failed to parse taxonomy file `taxonomy.toml`
+    error: Failed to parse taxonomy file `syntax/taxonomy.toml`
       Caused by: TOML parse error at line 4, column 11
       |
     4 | version = 
@@ -1358,12 +1772,22 @@ fn taxonomies_that_contradict_themselves_are_refused() {
 
     $ medscenario taxonomy list --taxonomy key
     exit status 1, no output
-    error: Failed to parse taxonomy file `taxonomy.toml`
+    error: Failed to parse taxonomy file `key/taxonomy.toml`
       Caused by: TOML parse error at line 5, column 1
       |
     5 | colour = "red"
       | ^^^^^^
     unknown field `colour`, expected one of `format`, `id`, `version`, `title`, `publisher`, `document`, `issued`, `scenario_files`, `note`, `section`, `category`, `scenario`
+
+
+    $ medscenario taxonomy list --taxonomy other.toml
+    exit status 1, no output
+    error: Failed to parse taxonomy file `other.toml`
+      Caused by: TOML parse error at line 1, column 10
+      |
+    1 | format = 
+      |          ^
+    string values must be quoted, expected literal string
 
 
     $ medscenario taxonomy list --taxonomy format
@@ -1412,6 +1836,7 @@ fn a_scenario_must_be_named_unmistakably() {
     assert_snapshot!(workspace.run_all(&[
         "taxonomy show teleportation",
         "taxonomy show 9999",
+        "taxonomy show 0",
         "taxonomy show 0 --taxonomy tiny",
         "taxonomy show tria --taxonomy tiny",
     ]), @"
@@ -1422,6 +1847,10 @@ fn a_scenario_must_be_named_unmistakably() {
     $ medscenario taxonomy show 9999
     exit status 1, no output
     error: no scenario of `nhc-2024` is called `9999`; `medscenario taxonomy list` shows them all
+
+    $ medscenario taxonomy show 0
+    exit status 1, no output
+    error: no scenario of `nhc-2024` is called `0`; `medscenario taxonomy list` shows them all
 
     $ medscenario taxonomy show 0 --taxonomy tiny
     exit status 1, no output

@@ -64,7 +64,7 @@ def main():
         cosine = (vectors * reference).sum(1) / np.linalg.norm(vectors, axis=1) / np.linalg.norm(reference, axis=1)
         print(f"{name}: {len(inputs)} texts, lowest cosine {cosine.min():.8f}, largest difference {np.abs(vectors - reference).max():.2e}")
         worst = min(worst, cosine.min())
-    sys.exit(worst < LIMIT)
+    sys.exit(int(worst < LIMIT))
 
 
 if __name__ == "__main__":

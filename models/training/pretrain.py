@@ -7,7 +7,6 @@ Embeddings Multilingual using Knowledge Distillation" (EMNLP 2020), with an Info
     python pretrain.py tokenizer --corpora DIR --out WORK
     python pretrain.py general   --corpora DIR --out WORK --minutes 18
     python pretrain.py domain    --corpora DIR --out WORK --minutes 6
-    python pretrain.py supervised --out WORK --minutes 12
     python pretrain.py export    --out WORK --to DIRECTORY
 
 Each stage writes a checkpoint into WORK and resumes from it. README.md lists the corpora with their licences.
@@ -308,7 +307,7 @@ def train(stage, corpora, out, minutes):
         student.load_state_dict(torch.load(checkpoint)["student"])
         pairs, related = general_pairs(corpora)
         rng = random.Random(SEED)
-        keep, _ = rng.sample(pairs, 20_000), None
+        keep = rng.sample(pairs, 20_000)
         domain, domain_related = domain_pairs()
         times = max(1, 30_000 // len(domain))
         pairs = keep + domain * times
@@ -353,194 +352,6 @@ def train(stage, corpora, out, minutes):
     torch.save({"student": student.state_dict()}, checkpoint)
 
 
-def split_clauses(text):
-    """Clauses as (start, end) in characters: the same rule as `src/segment.rs`."""
-    marks = set("。！？；，、：!?;\n\r|（）()【】[]《》“”「」")
-    found, start, end = [], None, None
-    for at, character in enumerate(text):
-        before = text[at - 1] if at else " "
-        after = text[at + 1] if at + 1 < len(text) else " "
-        if character == ".":
-            ends = after.isspace() or not (after.isascii() and after.isalnum()) and not (before.isascii() and before.isdigit())
-        elif character in ",:":
-            ends = not (before.isascii() and before.isdigit() and after.isascii() and after.isdigit())
-        else:
-            ends = character in marks
-        if ends:
-            if start is not None:
-                found.append((start, end))
-                start = None
-        elif not character.isspace():
-            start = at if start is None else start
-            end = at + 1
-    if start is not None:
-        found.append((start, end))
-    return found
-
-
-def examples(texts, tokenizer, scenarios):
-    """Token ids, clause token lists, positive (clause, output) pairs, outputs, whether clauses can be judged, language."""
-    index = {scenario: i for i, scenario in enumerate(scenarios)}
-    made = []
-    for text in texts:
-        encoding = tokenizer.encode(text["text"], add_special_tokens=False)
-        ids, offsets = encoding.ids[:190], encoding.offsets[:190]
-        clauses_found, spans = [], []
-        for start, end in split_clauses(text["text"]):
-            tokens = [i + 1 for i, (a, b) in enumerate(offsets) if a < end and b > start]
-            if tokens:
-                clauses_found.append(tokens)
-                spans.append((start, end))
-        positives, known = [], text["status"] != "outside"
-        for scenario in text["scenarios"]:
-            before = len(positives)
-            for quote in text["evidence"].get(str(scenario), []):
-                a = text["text"].find(quote)
-                b = a + len(quote)
-                for at, (start, end) in enumerate(spans):
-                    overlap = min(end, b) - max(start, a)
-                    if overlap > 0 and (3 * overlap >= end - start or 3 * overlap >= b - a):
-                        positives.append((at, index[scenario]))
-            known &= len(positives) > before
-        outputs = [index[s] for s in text["scenarios"]] + ([len(index)] if text["status"] == "outside" else [])
-        if clauses_found:
-            made.append((ids, clauses_found, positives, outputs, known, text.get("lang")))
-    return made
-
-
-def join(a, b):
-    """Two texts as one: the label set of a longer description."""
-    shift, clauses_before = len(a[0]), len(a[1])
-    clauses_joined = a[1] + [[t + shift for t in tokens] for tokens in b[1]]
-    positives = a[2] + [(clause + clauses_before, output) for clause, output in b[2]]
-    # "Outside" holds only of a text without any scenario.
-    outputs = sorted(set(a[3]) | set(b[3]))
-    return a[0] + b[0], clauses_joined, positives, outputs, a[4] and b[4], a[5]
-
-
-class Coder(nn.Module):
-    """The classifier's shape: clause and document means into a two-layer perceptron. Only the encoder is kept."""
-
-    def __init__(self, bert, outputs):
-        super().__init__()
-        self.bert = bert
-        self.first, self.second = nn.Linear(2 * WIDTH, 256), nn.Linear(256, outputs)
-        nn.init.constant_(self.second.bias, -4.0)
-        self.drop = nn.Dropout(0.1)
-
-    def forward(self, ids, mask, pool, whole):
-        states = self.bert(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-        clause = pool @ states
-        document = (whole @ states).expand(-1, clause.shape[1], -1)
-        hidden = F.gelu(self.first(torch.cat([self.drop(clause), self.drop(document)], -1)), approximate="tanh")
-        return self.second(self.drop(hidden))
-
-
-def assemble(batch, outputs, rng, masked):
-    width = max(len(e[0]) for e in batch) + 2
-    count = max(len(e[1]) for e in batch)
-    ids = torch.zeros(len(batch), width, dtype=torch.long)
-    pool, whole = torch.zeros(len(batch), count, width), torch.zeros(len(batch), 1, width)
-    target, weight = torch.zeros(len(batch), count, outputs), torch.zeros(len(batch), count, outputs)
-    absent, text_target = torch.full((len(batch), count, 1), -1e4), torch.zeros(len(batch), outputs)
-    for row, (tokens, clauses_found, positives, labels, known, _) in enumerate(batch):
-        tokens = [4 if masked and rng.random() < 0.1 else t for t in tokens]
-        ids[row, : len(tokens) + 2] = torch.tensor([2, *tokens, 3])
-        for at, members in enumerate(clauses_found):
-            pool[row, at, members] = 1 / len(members)
-            absent[row, at] = 0
-            if known:
-                weight[row, at] = 1 / len(clauses_found)
-        content = [t for members in clauses_found for t in members]
-        whole[row, 0, content] = 1 / len(content)
-        for at, output in positives:
-            target[row, at, output] = 1
-        text_target[row, labels] = 1
-    return ids, (ids != 0).long(), pool, whole, target, weight, absent, text_target
-
-
-def supervised(out, minutes):
-    """Teaches the encoder the coding task itself; the head that ships is fitted afterwards by `medscenario train`."""
-    torch.manual_seed(SEED)
-    rng = random.Random(SEED)
-    tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
-    student = Student(tokenizer.get_vocab_size())
-    student.load_state_dict(torch.load(out / "student.pt")["student"])
-    scenarios = [entry["id"] for entry in taxonomy()]
-    outputs = len(scenarios) + 1
-    fit = examples(training_texts(), tokenizer, scenarios)
-    development = []
-    for path in sorted((ROOT / "eval/gold").glob("dev-*.jsonl")):
-        development += [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    development = examples(development, tokenizer, scenarios)
-    model = Coder(student.bert, outputs)
-    earlier = out / "coder.pt"
-    if earlier.exists():
-        model.load_state_dict(torch.load(earlier))
-    encoder = list(model.bert.parameters())
-    head = [*model.first.parameters(), *model.second.parameters()]
-    optimizer = torch.optim.AdamW([{"params": encoder, "lr": 4e-4}, {"params": head, "lr": 2e-3}], weight_decay=0.02)
-    rates = [group["lr"] for group in optimizer.param_groups]
-    begun, step, epoch, mean = time.time(), 0, 0, None
-    while (share := (time.time() - begun) / (60 * minutes)) < 1:
-        # Neighbours in length share a batch; which texts are joined changes with every pass.
-        passes = list(fit)
-        rng.shuffle(passes)
-        joined, left = [], {}
-        for example in passes:
-            other = left.pop(example[5], None)
-            if other is not None and len(other[0]) + len(example[0]) < 180:
-                joined.append(join(other, example))
-            elif rng.random() < 0.35:
-                left[example[5]] = example
-            else:
-                joined.append(example)
-        joined += left.values()
-        joined.sort(key=lambda e: len(e[0]) + rng.random() * 12)
-        batches = [joined[i : i + 48] for i in range(0, len(joined), 48)]
-        rng.shuffle(batches)
-        for batch in batches:
-            share = (time.time() - begun) / (60 * minutes)
-            if share >= 1:
-                break
-            scale = min(1, (step + 1) / 100) * max(0.02, 1 - share)
-            for group, rate in zip(optimizer.param_groups, rates):
-                group["lr"] = rate * scale
-            ids, mask, pool, whole, target, weight, absent, text_target = assemble(batch, outputs, rng, True)
-            model.train()
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                scores = model(ids, mask, pool, whole).float()
-            clause_loss = (F.binary_cross_entropy_with_logits(scores, target, reduction="none") * weight).sum()
-            smooth = torch.logsumexp(4 * scores + absent, 1) / 4
-            loss = (2 * clause_loss + F.binary_cross_entropy_with_logits(smooth, text_target, reduction="sum")) / len(batch)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            step += 1
-            mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
-        epoch += 1
-        print(f"supervised epoch {epoch} {100 * share:.0f}% loss {mean:.3f} development {score(model, development, outputs)}", flush=True)
-        torch.save(model.state_dict(), earlier)
-        torch.save({"student": student.state_dict()}, out / "student.pt")
-
-
-def score(model, development, outputs):
-    """Best micro-F1 over one threshold for all scenarios, on the development split."""
-    model.eval()
-    found, gold = [], []
-    with torch.inference_mode():
-        for at in range(0, len(development), 32):
-            batch = development[at : at + 32]
-            ids, mask, pool, whole, _, _, absent, text_target = assemble(batch, outputs, None, False)
-            scores = model(ids, mask, pool, whole).float() + absent
-            found.append(scores.max(1).values[:, :-1])
-            gold.append(text_target[:, :-1])
-    found, gold = torch.cat(found).sigmoid(), torch.cat(gold)
-    best = max((2 * ((found >= t / 20) * gold).sum() / ((found >= t / 20).sum() + gold.sum())).item() for t in range(1, 20))
-    return f"micro-F1 {best:.3f}"
-
-
 def export(out, target):
     """Hugging Face layout with f16 weights, sentence-transformers' pooling files included."""
     student_state = torch.load(out / "student.pt")["student"]
@@ -570,7 +381,7 @@ def export(out, target):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=["tokenizer", "general", "domain", "supervised", "export"])
+    parser.add_argument("stage", choices=["tokenizer", "general", "domain", "export"])
     parser.add_argument("--corpora", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--to", type=Path)
@@ -579,8 +390,6 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     if options.stage == "tokenizer":
         train_tokenizer(options.corpora, options.out)
-    elif options.stage == "supervised":
-        supervised(options.out, options.minutes)
     elif options.stage == "export":
         export(options.out, options.to)
     else:

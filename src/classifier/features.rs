@@ -1,5 +1,6 @@
 //! Clause and document vectors of a text.
 
+use super::lexical;
 use crate::encoder::TextStates;
 use crate::encoder::checkpoint::mean;
 use crate::segment::{Clause, clauses};
@@ -13,6 +14,8 @@ pub struct TextFeatures {
     pub vectors: Vec<f32>,
     /// `[hidden]`: mean hidden state of the text.
     pub document: Vec<f32>,
+    /// Hashed n-grams of each clause.
+    pub grams: Vec<Vec<u32>>,
 }
 
 impl TextFeatures {
@@ -29,7 +32,8 @@ impl TextFeatures {
                 vectors.extend(mean(tokens.into_iter().map(row), hidden));
             }
         }
-        TextFeatures { clauses, vectors, document }
+        let grams = clauses.iter().map(|clause| lexical::grams(&text[clause.byte_start..clause.byte_end])).collect();
+        TextFeatures { clauses, vectors, document, grams }
     }
 }
 

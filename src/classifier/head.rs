@@ -1,13 +1,14 @@
-//! The head: a two-layer perceptron from a clause and its document to one score per scenario, and one more for a use
-//! that no scenario covers.
+//! The head: a two-layer perceptron from a clause and its document, plus a linear layer over the clause's words, to one
+//! score per scenario, and one more for a use that no scenario covers.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::features::TextFeatures;
 
-/// Parameters, row-major. `scores = second · gelu(first · [clause; document] + first_bias) + second_bias`.
+/// Parameters, row-major.
+/// `scores = second · gelu(first · [clause; document] + first_bias) + second_bias + sum(lexical[grams]) / sqrt(grams)`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Head {
     /// Width of a clause vector.
@@ -22,6 +23,8 @@ pub struct Head {
     pub second: Vec<f32>,
     /// `[outputs]`.
     pub second_bias: Vec<f32>,
+    /// `[buckets, outputs]`: a hashed n-gram uses the row of its remainder. No rows: words are not used.
+    pub lexical: Vec<f32>,
 }
 
 impl Head {
@@ -38,13 +41,34 @@ impl Head {
         let document: Vec<f32> =
             (0..self.units).map(|unit| self.first_bias[unit] + dot(&row(unit)[hidden..], &features.document)).collect();
         let mut scores = Vec::with_capacity(features.clauses.len() * self.outputs());
-        for clause in features.vectors.chunks_exact(hidden) {
+        for (clause, grams) in features.vectors.chunks_exact(hidden).zip(&features.grams) {
+            let start = scores.len();
             let units: Vec<f32> =
                 (0..self.units).map(|unit| gelu(document[unit] + dot(&row(unit)[..hidden], clause))).collect();
             let second = self.second.chunks_exact(self.units).zip(&self.second_bias);
             scores.extend(second.map(|(row, bias)| bias + dot(row, &units)));
+            self.add_lexical(grams, &mut scores[start..]);
         }
         scores
+    }
+
+    /// Rows of the lexical layer.
+    pub fn buckets(&self) -> usize {
+        self.lexical.len() / self.outputs()
+    }
+
+    fn add_lexical(&self, grams: &[u32], scores: &mut [f32]) {
+        if self.lexical.is_empty() || grams.is_empty() {
+            return;
+        }
+        let weight = 1.0 / (grams.len() as f32).sqrt();
+        let buckets = self.buckets() as u32;
+        for gram in grams {
+            let row = (gram % buckets) as usize * scores.len();
+            for (score, value) in scores.iter_mut().zip(&self.lexical[row..]) {
+                *score += weight * value;
+            }
+        }
     }
 
     /// Reads the head of a bundle.
@@ -59,21 +83,31 @@ impl Head {
             if shape.len() != dimensions {
                 return Err(format!("tensor `{name}` has shape {shape:?}; expected {dimensions} dimensions"));
             }
-            let values = tensor.to_dtype(candle_core::DType::F32).and_then(|tensor| tensor.flatten_all()?.to_vec1());
+            let values = tensor.to_dtype(DType::F32).and_then(|tensor| tensor.flatten_all()?.to_vec1());
             Ok((shape, values.map_err(|error| format!("tensor `{name}`: {error}"))?))
         };
         let (first_shape, first) = get("first.weight", 2)?;
         let (second_shape, second) = get("second.weight", 2)?;
         let (_, first_bias) = get("first.bias", 1)?;
         let (_, second_bias) = get("second.bias", 1)?;
+        let lexical = match tensors.contains_key("lexical.weight") {
+            true => Some(get("lexical.weight", 2)?),
+            false => None,
+        };
         let [units, width] = first_shape[..] else { return Err("tensor `first.weight` is not a matrix".to_owned()) };
         if second_shape != [second_bias.len(), units] || first_bias.len() != units || width % 2 != 0 {
             return Err(format!("shapes {first_shape:?} and {second_shape:?} of its layers do not fit together"));
         }
-        Ok(Head { hidden: width / 2, units, first, first_bias, second, second_bias })
+        if let Some((shape, _)) = &lexical
+            && (shape[0] == 0 || shape[1] != second_bias.len())
+        {
+            return Err(format!("tensor `lexical.weight` has shape {shape:?}; expected {} columns", second_bias.len()));
+        }
+        let lexical = lexical.map(|(_, values)| values).unwrap_or_default();
+        Ok(Head { hidden: width / 2, units, first, first_bias, second, second_bias, lexical })
     }
 
-    /// The head as a safetensors file.
+    /// The head as a safetensors file. The words, its largest part, are stored in 16 bits.
     ///
     /// # Panics
     /// Never: the shapes of a head fit together.
@@ -82,15 +116,17 @@ impl Head {
             Tensor::from_slice(values, shape, &Device::Cpu).expect("the shapes of a head fit together")
         };
         let outputs = self.outputs();
-        let tensors = HashMap::from([
+        let mut tensors = BTreeMap::from([
             ("first.weight", tensor(&self.first, &[self.units, 2 * self.hidden])),
             ("first.bias", tensor(&self.first_bias, &[self.units])),
             ("second.weight", tensor(&self.second, &[outputs, self.units])),
             ("second.bias", tensor(&self.second_bias, &[outputs])),
         ]);
-        let mut sorted: Vec<_> = tensors.into_iter().collect();
-        sorted.sort_by_key(|(name, _)| *name);
-        safetensors::serialize(sorted, None).expect("tensors on the CPU serialize")
+        if !self.lexical.is_empty() {
+            let words = tensor(&self.lexical, &[self.buckets(), outputs]);
+            tensors.insert("lexical.weight", words.to_dtype(DType::F16).expect("any number has 16 bits"));
+        }
+        safetensors::serialize(tensors, None).expect("tensors on the CPU serialize")
     }
 }
 
@@ -136,16 +172,22 @@ mod tests {
             first_bias: vec![0.5],
             second: vec![2.0, -1.0],
             second_bias: vec![0.0, 1.0],
+            lexical: vec![0.5, 0.0, 0.0, 0.0],
         }
     }
 
     #[test]
     fn scores_follow_the_formula() {
-        let features =
-            TextFeatures { clauses: clauses("a,b"), vectors: vec![1.0, 9.0, -3.0, 9.0], document: vec![7.0, 0.5] };
+        let features = TextFeatures {
+            clauses: clauses("a,b"),
+            vectors: vec![1.0, 9.0, -3.0, 9.0],
+            document: vec![7.0, 0.5],
+            grams: vec![vec![], vec![2, 3, 4, 6]],
+        };
         // Units: gelu(1 + 0.5 + 0.5) = gelu(2) = 1.9546, gelu(-3 + 0.5 + 0.5) = gelu(-2) = -0.0454.
+        // Words of the second clause: three of four grams fall on the row with 0.5, so 3 * 0.5 / 2 = 0.75.
         let scores = head().scores(&features);
-        for (found, expected) in scores.iter().zip([3.9092, -0.9546, -0.0908, 1.0454]) {
+        for (found, expected) in scores.iter().zip([3.9092, -0.9546, 0.6592, 1.0454]) {
             assert!((found - expected).abs() < 1e-3, "{scores:?}");
         }
         assert_eq!(strongest(&scores, 2), [scores[0], scores[3]]);

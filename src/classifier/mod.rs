@@ -7,6 +7,7 @@
 pub mod calibration;
 pub mod features;
 pub mod head;
+pub mod lexical;
 
 use rayon::prelude::*;
 

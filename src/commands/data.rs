@@ -154,7 +154,8 @@ fn summary(loaded: &Loaded, statistics: &Statistics, taxonomy: &Taxonomy) -> Str
             with(&|product| !product.description_en.is_empty()),
             with(&|product| product.released.len() == 7),
         );
-        let columns: [(&str, fn(&products::Product) -> &str); 3] = [
+        type Pick = fn(&products::Product) -> &str;
+        let columns: [(&str, Pick); 3] = [
             ("developer_type", |product| &product.developer_type),
             ("model_type", |product| &product.model_type),
             ("status", |product| &product.status),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -12,13 +12,15 @@ use medscenario::prediction::{Assigned, Prediction};
 use medscenario::report::evaluation_markdown;
 use medscenario::taxonomy::{ScenarioIndex, Taxonomy};
 
-use super::{LoadedModel, Outcome, check_taxonomy, load_taxonomy, parse_prediction, progress_bar};
+use super::{LoadedModel, Outcome, check_taxonomy, load_taxonomy, parse_prediction, progress_bar, refuse_overwriting};
 use crate::cli::{EvalArgs, EvalFormat};
 
 /// Texts analysed between two steps of the progress bar.
 const PIECE: usize = 256;
 
 pub fn run(args: &EvalArgs, quiet: bool) -> Result<Outcome> {
+    let read: Vec<PathBuf> = args.labels.iter().chain(&args.predictions).cloned().collect();
+    refuse_overwriting(&read, [args.output.as_deref(), None])?;
     let taxonomy = load_taxonomy(args.model.taxonomy.as_deref())?;
     let mut texts = labels::read(&args.labels, &taxonomy)?;
     if let Some(lang) = args.only {

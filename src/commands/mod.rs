@@ -100,9 +100,12 @@ impl LoadedModel {
 
 /// A line of coded records.
 fn parse_prediction(line: &str) -> Result<Prediction> {
-    serde_json::from_str(line).map_err(|error| {
-        anyhow!("not a line that `classify` writes: {}; expected its JSONL output", json_problem(&error))
-    })
+    let wrong = |cause: &str| anyhow!("not a line that `classify` writes: {cause}; expected its JSONL output");
+    // The parser takes a list for the fields in order.
+    if !line.trim_start().starts_with('{') {
+        return Err(wrong("it is no JSON object"));
+    }
+    serde_json::from_str(line).map_err(|error| wrong(&json_problem(&error)))
 }
 
 fn set_jobs(jobs: Option<u16>) -> Result<()> {

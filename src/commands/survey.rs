@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value};
 
 use medscenario::pipeline::{Piece, Pipeline};
 use medscenario::prediction::{Assigned, Prediction, taxonomy_label};
@@ -17,6 +18,9 @@ use super::{
     LoadedModel, Outcome, check_taxonomy, load_taxonomy, parse_prediction, progress_bar, refuse_overwriting, rows_hint,
 };
 use crate::cli::{ReportFormat, SurveyArgs};
+
+/// Lines that are looked over for the first object of a JSONL file.
+const FIRST_LINES: usize = 1000;
 
 pub fn run(args: &SurveyArgs, quiet: bool) -> Result<Outcome> {
     let paths = input::resolve(&args.input.inputs)?;
@@ -79,14 +83,16 @@ fn add(surveyor: &mut Surveyor<'_>, prediction: &Prediction) {
     surveyor.add(prediction.status, &scenarios, prediction.truncated, |column| prediction.column(column));
 }
 
-/// Whether the first line of a JSONL file is a prediction or a labelled text.
+/// Whether the first object of a JSONL file is a prediction or a labelled text.
 fn is_coded(path: &Path) -> bool {
     if input::by_extension(path) != Some(InputFormat::Jsonl) {
         return false;
     }
     let Ok(file) = std::fs::File::open(path) else { return false };
-    let first = BufReader::new(file).lines().map_while(|line| line.ok()).find(|line| !line.trim().is_empty());
-    first.is_some_and(|line| serde_json::from_str::<Prediction>(&line).is_ok())
+    // A bad line at the beginning must not turn a coded file into a table to classify.
+    let mut lines = BufReader::new(file).lines().map_while(|line| line.ok()).take(FIRST_LINES);
+    let first = lines.find_map(|line| serde_json::from_str::<Map<String, Value>>(&line).ok());
+    first.is_some_and(|object| serde_json::from_value::<Prediction>(object.into()).is_ok())
 }
 
 /// Counts records that were coded before. A line that is none is an error: a survey of half a file is no survey.

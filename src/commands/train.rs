@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use medscenario::bundle;
 use medscenario::labels;
-use medscenario::train::{TrainOptions, TrainingData, train};
+use medscenario::train::{TrainOptions, Training, TrainingData};
 
 use super::{Outcome, encoder_directory, load_taxonomy, set_jobs};
 use crate::cli::TrainArgs;
@@ -27,23 +27,23 @@ pub fn run(args: &TrainArgs, quiet: bool) -> Result<Outcome> {
         encoder_rate: args.encoder_rate,
         head_rate: args.head_rate,
         units: args.units,
+        buckets: args.buckets,
         seed: args.seed,
         ..TrainOptions::default()
     };
-    let written = train(
-        &encoder,
-        &TrainingData { texts: &texts, files: &args.labels },
-        &TrainingData { texts: &calibration, files: &args.calibrate },
-        &taxonomy,
-        &options,
-        &device,
-        &args.output,
-        &mut |report| {
-            if !quiet {
-                eprintln!("epoch {}/{}: loss {:.4}", report.epoch, options.epochs, report.loss);
-            }
-        },
-    )?;
+    let training = Training {
+        encoder: &encoder,
+        data: TrainingData { texts: &texts, files: &args.labels },
+        calibration: TrainingData { texts: &calibration, files: &args.calibrate },
+        taxonomy: &taxonomy,
+        options: &options,
+        device: &device,
+    };
+    let written = training.run(&args.output, &mut |report| {
+        if !quiet {
+            eprintln!("epoch {}/{}: loss {:.4}", report.epoch, options.epochs, report.loss);
+        }
+    })?;
     println!("{}", written.display());
     Ok(Outcome::Done)
 }

@@ -41,7 +41,7 @@ pub struct Product {
     pub source_date: String,
 }
 
-const DEVELOPER_TYPES: [&str; 5] = ["company", "hospital", "university", "government", "joint"];
+const DEVELOPER_TYPES: [&str; 6] = ["company", "hospital", "university", "government", "joint", "unknown"];
 const MODEL_TYPES: [&str; 5] = ["text", "imaging", "biological", "tcm", "multimodal"];
 const STATUSES: [&str; 5] = ["announced", "released", "deployed", "open-source", "unknown"];
 

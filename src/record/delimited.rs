@@ -61,7 +61,7 @@ impl Delimited {
                 return Err(format!("column {} has no name in the header row; name every column", index + 1));
             }
             if header[..index].iter().any(|other| other.trim() == name.trim()) {
-                return Err(format!("column name `{name}` occurs twice in the header row; rename one"));
+                return Err(format!("column name `{}` occurs twice in the header row; rename one", name.trim()));
             }
         }
         reader.headers = header.iter().map(|name| Arc::from(name.trim())).collect();
@@ -83,6 +83,7 @@ impl Delimited {
     /// The text of the next record, line end included, with the number of its first line.
     fn record(&mut self) -> Option<Result<(u64, String), BadRow>> {
         let mut start = 0;
+        let mut opened_in = 0;
         let mut text = String::new();
         let mut taken: Vec<(u64, Line)> = Vec::new();
         let mut scanner = Scanner { state: Quote::FieldStart, delimiter: self.delimiter, field: 0, opened_in: 0 };
@@ -110,6 +111,9 @@ impl Delimited {
                 start = number;
             }
             let complete = scanner.feed(&line);
+            if taken.is_empty() {
+                opened_in = scanner.opened_in;
+            }
             text += &line;
             taken.push((number, Line::Text(line)));
             match complete {
@@ -134,7 +138,7 @@ impl Delimited {
         for line in taken.into_iter().skip(1).rev() {
             self.waiting.push_front(line);
         }
-        Some(Err((start, self.column(scanner.opened_in), Reason::OpenQuote)))
+        Some(Err((start, self.column(opened_in), Reason::OpenQuote)))
     }
 
     fn column(&self, field: usize) -> Option<String> {

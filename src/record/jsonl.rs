@@ -33,9 +33,11 @@ impl JsonLines {
                 ));
             }
             let Some(next) = reader.read() else {
-                let what =
-                    if reader.waiting.is_empty() { "the file is empty" } else { "none of its lines is a JSON object" };
-                return Err(format!("{what}; expected one object a line"));
+                let problem = match reader.waiting.is_empty() {
+                    true => "the file is empty; expected one JSON object a line",
+                    false => "none of its lines is a JSON object; expected one object a line",
+                };
+                return Err(problem.to_owned());
             };
             let headers = next.as_ref().ok().map(|row| row.cells.iter().map(|(key, _)| Arc::clone(key)).collect());
             reader.waiting.push_back(next);

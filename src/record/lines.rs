@@ -16,17 +16,6 @@ pub(super) fn detect(sample: &[u8]) -> &'static Encoding {
     if let Some((encoding, _)) = Encoding::for_bom(sample) {
         return encoding;
     }
-    let zeros = |offset: usize| sample.iter().skip(offset).step_by(2).filter(|&&byte| byte == 0).count();
-    let (even, odd) = (zeros(0), zeros(1));
-    // A stray zero in another encoding is no sign of UTF-16.
-    let enough = sample.len() / 200;
-    // Chinese text in UTF-16 has few zero bytes, but separators and line ends have one each; no text in an 8-bit encoding has any.
-    if odd > 2 * even && odd > enough {
-        return UTF_16LE;
-    }
-    if even > 2 * odd && even > enough {
-        return UTF_16BE;
-    }
     let (mut good, mut bad) = (0usize, 0usize);
     let mut rest = sample;
     loop {
@@ -46,7 +35,19 @@ pub(super) fn detect(sample: &[u8]) -> &'static Encoding {
         }
     }
     // Chance makes about one in thirty pairs of GB18030 bytes look like UTF-8, hence the factor.
-    if bad == 0 || good > 4 * bad { UTF_8 } else { GB18030 }
+    let utf8 = bad == 0 || good > 4 * bad;
+    // Chinese text in UTF-16 has few zero bytes, but separators and line ends have one each; other encodings have stray
+    // ones at most. What reads as UTF-8 is UTF-16 only with the many zeros of Latin text.
+    let zeros = |offset: usize| sample.iter().skip(offset).step_by(2).filter(|&&byte| byte == 0).count();
+    let (even, odd) = (zeros(0), zeros(1));
+    let stray = if utf8 { sample.len() / 8 } else { (sample.len() / 2000).max(1) };
+    if odd > 2 * even && odd > stray {
+        return UTF_16LE;
+    }
+    if even > 2 * odd && even > stray {
+        return UTF_16BE;
+    }
+    if utf8 { UTF_8 } else { GB18030 }
 }
 
 fn multibyte(text: &str) -> usize {
@@ -125,6 +126,26 @@ mod tests {
         let mut bytes = "描述\n用于门诊分诊和预问诊的大模型\n".as_bytes().to_vec();
         bytes.extend(b"a broken byte: \xff\n");
         assert_eq!(detect(&bytes), UTF_8);
+    }
+
+    #[test]
+    fn a_stray_zero_byte_does_not_turn_a_table_into_utf16() {
+        let text = "编号,描述\n1,用于门诊分诊和预问诊的大模型\n";
+        for at in 0..2 {
+            let mut utf8 = text.as_bytes().to_vec();
+            utf8.insert(14 + at, 0);
+            assert_eq!(detect(&utf8), UTF_8);
+            let mut gb18030 = GB18030.encode(text).0.into_owned();
+            gb18030.insert(10 + at, 0);
+            assert_eq!(detect(&gb18030), GB18030);
+        }
+    }
+
+    #[test]
+    fn long_chinese_lines_in_utf16_are_recognised_by_their_ends() {
+        let text = format!("{}\n", "用于门诊分诊和预问诊的大模型，".repeat(30)).repeat(9);
+        assert_eq!(detect(&text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>()), UTF_16LE);
+        assert_eq!(detect(&text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<u8>>()), UTF_16BE);
     }
 
     proptest! {

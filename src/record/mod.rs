@@ -1,6 +1,6 @@
 //! Records: one product description each, with its id, its other columns and the place it came from.
 //!
-//! [`input`] turns paths, globs and `-` into opened tables; one reader per format yields [`RawRow`]s; [`Records`] maps
+//! [`input`] turns paths, globs and `-` into opened tables; one reader per format yields raw rows; [`Records`] maps
 //! columns, checks every row and yields either a [`Record`] or a [`Rejection`]. Rows stream: what is kept of a row that
 //! has passed is sixteen bytes of its id's digest and its place.
 

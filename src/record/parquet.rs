@@ -32,6 +32,9 @@ impl Rows {
         })?;
         let headers: Vec<Arc<str>> =
             builder.schema().fields().iter().map(|field| Arc::from(field.name().as_str())).collect();
+        if let Some((_, name)) = headers.iter().enumerate().find(|(index, name)| headers[..*index].contains(name)) {
+            return Err(format!("column name `{name}` occurs twice; rename one"));
+        }
         let batches = builder.with_batch_size(ROWS_PER_BATCH).build().map_err(|error| error.to_string())?;
         Ok((Rows { batches, headers: headers.clone(), batch: None, row: 0, finished: false }, headers))
     }
