@@ -189,19 +189,14 @@ pub fn parse_lines<'a>(
 ) -> impl Iterator<Item = (usize, Result<LabelledText, String>)> + 'a {
     let lines = content.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines.map(|(index, line)| {
-        let parsed = serde_json::from_str::<LabelledText>(line).map_err(|error| {
-            let cause = json_problem(&error);
-            // The parser takes a list for the fields in order, and complains about one of them.
-            let cause = if line.trim_start().starts_with('{') { cause } else { "it is no JSON object".to_owned() };
+        // The parser would take a list for the fields in order.
+        let parsed = match line.trim_start().starts_with('{') {
+            true => serde_json::from_str::<LabelledText>(line).map_err(|error| json_problem(&error)),
+            false => Err("it is no JSON object".to_owned()),
+        };
+        let parsed = parsed.map_err(|cause| {
             format!("not a labelled text: {cause}; expected an object with `id`, `text` and the numbers of `scenarios`")
         });
-        // A list of the right length would parse too.
-        let parsed = match parsed {
-            Ok(_) if !line.trim_start().starts_with('{') => {
-                Err("not a labelled text: it is no JSON object; expected an object with `id`, `text` and the numbers of `scenarios`".to_owned())
-            }
-            other => other,
-        };
         let checked = parsed.and_then(|text| match text.problem(taxonomy) {
             Some(problem) => Err(problem),
             None => Ok(text),

@@ -156,6 +156,13 @@ impl Iterator for Delimited {
         Some(self.record()?.and_then(|(row, text)| {
             let fields = parse(&text, self.delimiter);
             if fields.len() != self.headers.len() {
+                // Over several lines this is a mark that was never closed and met another one: the lines behind the
+                // first are read again as rows of their own.
+                for (behind, line) in
+                    text.split_inclusive('\n').enumerate().skip(1).collect::<Vec<_>>().into_iter().rev()
+                {
+                    self.waiting.push_front((row + behind as u64, Line::Text(line.to_owned())));
+                }
                 let reason = Reason::FieldCount { expected: self.headers.len(), found: fields.len() };
                 return Err((row, None, reason));
             }
@@ -257,6 +264,13 @@ mod tests {
     fn an_open_quote_costs_one_row() {
         let read = rows("id,text\n1,\"never closed\n2,good\n3,fine\n");
         assert_eq!(read, [Err((2, "open-quote")), ok(&["2", "good"]), ok(&["3", "fine"])]);
+    }
+
+    #[test]
+    fn a_mark_that_meets_another_one_costs_no_good_row() {
+        let read = rows("id,text\n1,\"open\n2,good\n3,\",z\n4,fine\n");
+        assert_eq!(read.first(), Some(&Err((2, "field-count"))));
+        assert!(read.contains(&ok(&["2", "good"])) && read.contains(&ok(&["4", "fine"])), "{read:?}");
     }
 
     #[test]

@@ -17,6 +17,8 @@ enum Message {
     Row(RawResult),
     /// The row reached, and the problem.
     Failed(u64, String),
+    /// The sheet has no more rows.
+    End,
 }
 
 /// Opens a sheet (the first where none is named) and reads its header row.
@@ -30,27 +32,43 @@ pub(super) fn open(
     let (sender, receiver) = sync_channel(WAITING_ROWS);
     std::thread::spawn(move || {
         let mut row = 0;
-        if let Err(problem) = send_rows(source, sheet, &sender, &mut row) {
-            let _ = sender.send(Message::Failed(row, problem));
-        }
+        let last = match send_rows(source, sheet, &sender, &mut row) {
+            Ok(()) => Message::End,
+            Err(problem) => Message::Failed(row, problem),
+        };
+        let _ = sender.send(last);
     });
     match receiver.recv() {
-        Ok(Message::Header(headers)) => Ok((Rows(receiver), headers)),
+        Ok(Message::Header(headers)) => Ok((Rows { receiver, ended: false }, headers)),
         Ok(Message::Failed(_, problem)) => Err(problem),
-        Ok(Message::Row(_)) | Err(_) => Err("the sheet could not be read".to_owned()),
+        Ok(Message::Row(_) | Message::End) | Err(_) => Err("the sheet could not be read".to_owned()),
     }
 }
 
-struct Rows(Receiver<Message>);
+struct Rows {
+    receiver: Receiver<Message>,
+    ended: bool,
+}
 
 impl Iterator for Rows {
     type Item = RawResult;
 
     fn next(&mut self) -> Option<RawResult> {
-        match self.0.recv().ok()? {
-            Message::Row(row) => Some(row),
-            Message::Failed(row, problem) => Some(Err((row, None, Reason::Unreadable(problem)))),
-            Message::Header(_) => None,
+        if self.ended {
+            return None;
+        }
+        let failed = |row, problem| Some(Err((row, None, Reason::Unreadable(problem))));
+        match self.receiver.recv() {
+            Ok(Message::Row(row)) => Some(row),
+            last => {
+                self.ended = true;
+                match last {
+                    Ok(Message::Failed(row, problem)) => failed(row, problem),
+                    // The thread is gone without a word: the workbook library has panicked.
+                    Err(_) => failed(0, "the sheet's reader stopped; save the workbook again".to_owned()),
+                    Ok(_) => None,
+                }
+            }
         }
     }
 }
