@@ -245,8 +245,8 @@ impl Bundle {
         }
         Err(BundleError::OtherTaxonomy {
             bundle: self.label(),
-            trained: format!("{} {}", trained.id, short(&trained.digest)),
-            loaded: format!("{} {}", taxonomy.id, short(&taxonomy.digest)),
+            trained: format!("{} {}", trained.id, digest::short(&trained.digest)),
+            loaded: format!("{} {}", taxonomy.id, digest::short(&taxonomy.digest)),
         })
     }
 
@@ -269,11 +269,6 @@ impl Bundle {
         }
         Ok(Classifier { encoder, head, calibration: self.manifest.calibration.clone() })
     }
-}
-
-/// The first twelve digits of a digest, enough to tell versions apart by eye.
-pub fn short(digest: &str) -> &str {
-    digest.get(..12).unwrap_or(digest)
 }
 
 fn read(files: &Files, file: &str) -> Result<std::borrow::Cow<'static, [u8]>, BundleError> {

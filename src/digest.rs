@@ -38,6 +38,11 @@ pub fn of_reader(mut reader: impl Read) -> std::io::Result<String> {
     }
 }
 
+/// The first twelve digits of a digest, enough to tell versions apart by eye.
+pub fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}
+
 /// The first 16 bytes of the SHA-256 of some bytes: a key for sets of seen values.
 pub fn key(bytes: &[u8]) -> u128 {
     let digest = Sha256::digest(bytes);

@@ -13,7 +13,6 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::bundle;
 use crate::classifier::Analysis;
 use crate::labels::Status;
 use crate::record::Record;
@@ -82,11 +81,6 @@ impl Assigned {
     }
 }
 
-/// How outputs name a taxonomy: its id and the first twelve digits of its digest.
-pub fn taxonomy_label(taxonomy: &Taxonomy) -> String {
-    format!("{}@{}", taxonomy.id, bundle::short(&taxonomy.digest))
-}
-
 impl Prediction {
     /// Joins a record and its analysis.
     pub fn new(record: Record, analysis: &Analysis, taxonomy: &Taxonomy) -> Prediction {
@@ -106,7 +100,7 @@ impl Prediction {
             categories,
             sections,
             truncated: record.truncated,
-            taxonomy: taxonomy_label(taxonomy),
+            taxonomy: taxonomy.label(),
             columns: record.columns.into_iter().map(|(key, value)| (key.to_string(), Value::String(value))).collect(),
         }
     }

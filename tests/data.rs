@@ -1,6 +1,6 @@
 //! Checks of the data in the repository, through the same functions that `medscenario data` uses.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use medscenario::dataset::{Corpus, Placed, products};
@@ -131,5 +131,78 @@ fn developers_of_development_and_test_differ_by_name_too() {
 fn the_codebook_stands_beside_the_taxonomy() {
     for file in ["README.md", "codebook.md", "taxonomy.toml"] {
         assert!(Path::new(&root().join("data/taxonomy/nhc-2024").join(file)).exists(), "{file}");
+    }
+}
+
+/// Scenarios that the codebook tells apart in one row.
+const NEIGHBOURS: [&[u32]; 26] = [
+    &[1, 2, 5, 6, 7],
+    &[1, 3],
+    &[3, 4],
+    &[8, 9, 10, 11],
+    &[3, 9, 65, 79],
+    &[12, 13, 14],
+    &[14, 39, 41, 46],
+    &[15, 25, 28],
+    &[16, 17, 18, 24],
+    &[19, 20, 21, 38],
+    &[22, 26, 27, 40],
+    &[3, 22],
+    &[28, 29, 30],
+    &[32, 35, 66],
+    &[35, 55],
+    &[55, 66],
+    &[6, 62],
+    &[63, 64],
+    &[42, 43, 44],
+    &[1, 45, 46],
+    &[47, 48, 49],
+    &[39, 55],
+    &[69, 70, 71, 76, 80, 84],
+    &[75, 76, 77, 78, 79],
+    &[82, 83, 84],
+    &[10, 65],
+];
+
+#[test]
+fn every_pair_of_neighbours_has_a_minimal_pair() {
+    let corpus = training();
+    let mut pairs: BTreeMap<&String, Vec<&LabelledText>> = BTreeMap::new();
+    for text in corpus.texts.iter().map(|text| &text.item) {
+        if let Some(pair) = &text.pair {
+            pairs.entry(pair).or_default().push(text);
+        }
+    }
+    let tells_apart = |one: u32, other: u32| {
+        pairs.values().any(|texts| {
+            let has = |text: &LabelledText, wanted: u32| text.scenarios.contains(&wanted);
+            // The codes of the two texts differ in one of the neighbours, and the other one is in either of them.
+            texts.iter().any(|text| {
+                has(text, one) && texts.iter().any(|twin| has(twin, other) && twin.scenarios != text.scenarios)
+            })
+        })
+    };
+    for row in NEIGHBOURS {
+        for (index, &one) in row.iter().enumerate() {
+            for &other in &row[index + 1..] {
+                assert!(tells_apart(one, other), "no minimal pair for scenarios {one} and {other}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_training_text_names_a_product_of_the_registry() {
+    let (products, _) = products::read(&root().join("data/products/products.csv")).expect("readable");
+    let corpus = training();
+    for product in products.iter().map(|product| &product.item) {
+        for name in [&product.name_zh, &product.name_en] {
+            // Short names, and names in another case, are ordinary words as well.
+            if name.chars().count() < 6 {
+                continue;
+            }
+            let found = corpus.texts.iter().find(|text| text.item.text.contains(name.as_str()));
+            assert!(found.is_none(), "`{name}` in {}", found.map_or("", |text| &text.item.id));
+        }
     }
 }

@@ -49,18 +49,20 @@ pub fn run(args: &EvalArgs, quiet: bool) -> Result<Outcome> {
                 bar.inc(piece.len() as u64);
             }
             bar.finish_and_clear();
-            (documents, format!("{}@{}", model.bundle.manifest.name, medscenario::bundle::short(&model.bundle.digest)))
+            (documents, format!("{}@{}", model.bundle.manifest.name, medscenario::digest::short(&model.bundle.digest)))
         }
     };
     let evaluation = evaluate(&documents, &taxonomy, args.resamples, args.seed);
     let names: Vec<String> = args.labels.iter().map(|path| path.display().to_string()).collect();
     let text = match args.format {
-        EvalFormat::Markdown => evaluation_markdown(&evaluation, &format!("{source} on {}", names.join(", "))),
+        EvalFormat::Markdown => {
+            evaluation_markdown(&evaluation, &format!("{source} on {}", names.join(", ")), &taxonomy.label())
+        }
         EvalFormat::Json => {
             let mut value = serde_json::to_value(&evaluation)?;
             value["source"] = source.into();
             value["labels"] = names.into();
-            value["taxonomy"] = medscenario::prediction::taxonomy_label(&taxonomy).into();
+            value["taxonomy"] = taxonomy.label().into();
             serde_json::to_string_pretty(&value)? + "\n"
         }
     };

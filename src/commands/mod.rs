@@ -20,7 +20,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use medscenario::bundle::Bundle;
 use medscenario::classifier::Classifier;
 use medscenario::encoder::hub::{self, HubModel, HubOptions};
-use medscenario::prediction::{Prediction, taxonomy_label};
+use medscenario::prediction::Prediction;
 use medscenario::record::{InputFormat, input, json_problem};
 use medscenario::taxonomy::Taxonomy;
 
@@ -211,7 +211,7 @@ fn refuse_overwriting(inputs: &[PathBuf], outputs: [Option<&Path>; 2]) -> Result
 
 /// Checks that a coded record belongs to the taxonomy in use; records that name none pass.
 fn check_taxonomy(prediction: &Prediction, taxonomy: &Taxonomy) -> Result<()> {
-    let label = taxonomy_label(taxonomy);
+    let label = taxonomy.label();
     if prediction.taxonomy.is_empty() || prediction.taxonomy == label {
         return Ok(());
     }

@@ -7,7 +7,8 @@ use anyhow::{Result, bail};
 use candle_core::Device;
 use serde_json::json;
 
-use medscenario::bundle::{Bundle, MANIFEST, short};
+use medscenario::bundle::{Bundle, MANIFEST};
+use medscenario::digest::short;
 use medscenario::encoder::hub::HubModel;
 use medscenario::encoder::{Checkpoint, TextEncoder};
 use medscenario::pipeline::Piece;

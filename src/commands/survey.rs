@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
 use medscenario::pipeline::{Piece, Pipeline};
-use medscenario::prediction::{Assigned, Prediction, taxonomy_label};
+use medscenario::prediction::{Assigned, Prediction};
 use medscenario::record::{InputFormat, Records, input};
 use medscenario::report::{survey_csv, survey_text};
 use medscenario::survey::Surveyor;
@@ -59,7 +59,7 @@ pub fn run(args: &SurveyArgs, quiet: bool) -> Result<Outcome> {
         }
         count(&mut piece)?;
         bar.finish_and_clear();
-        (surveyor, format!("{}@{}", bundle.manifest.name, medscenario::bundle::short(&bundle.digest)))
+        (surveyor, format!("{}@{}", bundle.manifest.name, medscenario::digest::short(&bundle.digest)))
     };
     let missing = surveyor.missing_columns();
     if !missing.is_empty() {
@@ -68,7 +68,7 @@ pub fn run(args: &SurveyArgs, quiet: bool) -> Result<Outcome> {
             missing.join("`, `")
         );
     }
-    let survey = surveyor.finish(taxonomy_label(&taxonomy), model, rejections.count);
+    let survey = surveyor.finish(taxonomy.label(), model, rejections.count);
     let text = match args.format {
         ReportFormat::Table => survey_text(&survey, args.lang, args.all),
         ReportFormat::Csv => survey_csv(&survey),

@@ -6,11 +6,11 @@ use crate::evaluation::{Entry, Evaluation, Measure, Scores};
 use crate::taxonomy::Lang;
 
 /// Tables of all figures, with 95% intervals.
-pub fn markdown(evaluation: &Evaluation, title: &str) -> String {
+pub fn markdown(evaluation: &Evaluation, title: &str, taxonomy: &str) -> String {
     let Evaluation { n_documents, n_gold, n_predicted, resamples, seed, .. } = evaluation;
     let mut out = format!(
         "# {title}\n\n{n_documents} documents, {n_gold} gold mentions, {n_predicted} predicted mentions. \
-         95% intervals from {resamples} bootstrap samples of documents (seed {seed}).\n\n\
+         95% intervals from {resamples} bootstrap samples of documents (seed {seed}). Taxonomy {taxonomy}.\n\n\
          | level | precision | recall | F1 |\n|---|---|---|---|\n"
     );
     for (name, scores) in [

@@ -105,6 +105,7 @@ pub fn csv(taxonomy: &Taxonomy) -> String {
         "excludes_zh",
         "excludes_en",
         "neighbours",
+        "taxonomy",
     ];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for scenario in &taxonomy.scenarios {
@@ -134,6 +135,7 @@ pub fn csv(taxonomy: &Taxonomy) -> String {
             rules(|rule| rule.zh.clone()),
             rules(|rule| rule.en.clone()),
             rules(|rule| rule.neighbour.to_string()),
+            taxonomy.label(),
         ]);
     }
     for row in rows {

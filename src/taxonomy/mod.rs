@@ -323,6 +323,11 @@ impl Taxonomy {
         crate::digest::hex(&Sha256::digest(text.as_bytes()))
     }
 
+    /// How outputs name the taxonomy: its id and the first digits of its digest.
+    pub fn label(&self) -> String {
+        format!("{}@{}", self.id, crate::digest::short(&self.digest))
+    }
+
     /// Number of scenarios.
     pub fn len(&self) -> usize {
         self.scenarios.len()
