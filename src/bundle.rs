@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::classifier::Classifier;
 use crate::classifier::calibration::Calibration;
 use crate::classifier::head::Head;
+use crate::classifier::{Classifier, Scorer};
 use crate::digest;
 use crate::encoder::checkpoint::Files;
-use crate::encoder::{Checkpoint, CheckpointError};
+use crate::encoder::{Checkpoint, CheckpointError, TextEncoder};
 use crate::taxonomy::{Id, Taxonomy};
 
 /// Name of the manifest within a bundle.
@@ -26,7 +26,7 @@ pub const HEAD: &str = "head.safetensors";
 pub const CARD: &str = "README.md";
 
 /// Version of the bundle format that this program reads and writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// What a bundle is, how it was made, and the hashes of its files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,6 +86,12 @@ pub struct TrainingRecord {
     pub units: usize,
     /// Rows of the head's layer over words.
     pub buckets: usize,
+    /// Share of the head's inputs and units that were left out in each step.
+    pub dropout: f64,
+    /// Heads that were trained from different seeds and averaged.
+    pub members: usize,
+    /// Parts of the calibration texts that were learned from in turn; 1: none.
+    pub folds: usize,
     /// Texts in a step.
     pub batch_texts: usize,
     /// SHA-256 of each file of labelled texts, in order.
@@ -134,7 +140,7 @@ pub enum BundleError {
     },
     /// The bundle belongs to another taxonomy.
     #[error(
-        "Bundle `{bundle}` was trained for taxonomy `{trained}`, and `{loaded}` is loaded; choose a --taxonomy and a --model that belong together"
+        "Bundle `{bundle}` was trained for taxonomy `{trained}`, and `{loaded}` is loaded; choose a --taxonomy and a --model that belong together, train one with `medscenario train`, or rank without labels with --zero-shot"
     )]
     OtherTaxonomy {
         /// The directory.
@@ -255,6 +261,16 @@ impl Bundle {
     /// # Errors
     /// A file is missing or broken, or its parts do not fit together.
     pub fn load(&self, device: &Device) -> Result<Classifier, BundleError> {
+        let (encoder, head) = self.parts(device)?;
+        let calibration = self.manifest.calibration.clone();
+        Ok(Classifier { encoder, scorer: Scorer::Trained { head, calibration } })
+    }
+
+    /// Loads encoder and head.
+    ///
+    /// # Errors
+    /// A file is missing or broken, or the two do not fit together.
+    pub fn parts(&self, device: &Device) -> Result<(TextEncoder, Head), BundleError> {
         let encoder = self.checkpoint()?.load(device, false)?;
         let invalid = |problem| BundleError::Invalid { bundle: self.label(), file: HEAD.to_owned(), problem };
         let head = Head::parse(&read(&self.files, HEAD)?).map_err(invalid)?;
@@ -267,7 +283,7 @@ impl Bundle {
                 head.outputs()
             )));
         }
-        Ok(Classifier { encoder, head, calibration: self.manifest.calibration.clone() })
+        Ok((encoder, head))
     }
 }
 

@@ -42,6 +42,7 @@ Examples:
 Examples:
   medscenario lookup \"面向门诊的大模型，提供导诊、预问诊和病历生成\"
   medscenario lookup --json \"Drafts discharge summaries for ward doctors\"
+  medscenario lookup --taxonomy my-taxonomy.toml --zero-shot --top 5 \"Reminds patients to take their tablets\"
   pbpaste | medscenario lookup -")]
     Lookup(LookupArgs),
     /// Count how often each scenario, category and section is mentioned
@@ -146,6 +147,9 @@ pub struct ModelArgs {
     /// Taxonomy directory or file [default: the built-in taxonomy nhc-2024]
     #[arg(long, value_name = "PATH")]
     pub taxonomy: Option<PathBuf>,
+    /// Use no trained head: assign the scenario whose names, definition and terms lie nearest. For taxonomies without labels
+    #[arg(long)]
+    pub zero_shot: bool,
     /// Where to compute
     #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
     pub device: DeviceChoice,
@@ -210,6 +214,9 @@ pub struct LookupArgs {
     pub text: String,
     #[command(flatten)]
     pub model: ModelArgs,
+    /// Show the N most probable scenarios too, assigned or not
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub top: Option<usize>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -302,6 +309,9 @@ pub struct TrainArgs {
     /// Labelled texts for calibration and thresholds [default: a tenth of the texts, held out]
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub calibrate: Vec<PathBuf>,
+    /// Write predictions on the calibration texts to FILE (JSONL), each by a model that did not learn from the text
+    #[arg(long, value_name = "FILE")]
+    pub predictions: Option<PathBuf>,
     /// Name of the bundle
     #[arg(long, default_value = "custom")]
     pub name: String,
@@ -329,6 +339,15 @@ pub struct TrainArgs {
     /// Rows of the head's layer over words; 0 for none
     #[arg(long, default_value_t = 8192)]
     pub buckets: usize,
+    /// Share of the head's inputs and units that are left out in each step
+    #[arg(long, default_value_t = 0.2, value_parser = share)]
+    pub dropout: f64,
+    /// Average N heads trained from different seeds; needs --freeze-encoder
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive, requires = "freeze_encoder")]
+    pub members: usize,
+    /// Learn from the calibration texts too: calibrate on scores of N models that each did not see a part of them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive, requires = "calibrate")]
+    pub folds: usize,
     /// Seed of every random choice
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -482,6 +501,13 @@ fn positive(value: &str) -> Result<usize, String> {
     match value.parse() {
         Ok(number) if number > 0 => Ok(number),
         _ => Err("expected a whole number, 1 or more".to_owned()),
+    }
+}
+
+fn share(value: &str) -> Result<f64, String> {
+    match value.parse() {
+        Ok(share) if (0.0..1.0).contains(&share) => Ok(share),
+        _ => Err("expected a number from 0 to below 1, such as 0.2".to_owned()),
     }
 }
 

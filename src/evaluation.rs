@@ -5,7 +5,8 @@
 //! categories) that occur in gold. Hierarchical figures add the ancestors of every scenario to both sides (Kiritchenko
 //! et al. 2006). Mean average precision averages over scenarios that occur. Recall at 3 is the share of gold mentions
 //! among each document's three most probable scenarios. The calibration error is the expected calibration error over all
-//! (document, scenario) pairs, in 10 bins of equal width (Guo et al. 2017).
+//! (document, scenario) pairs, in 10 bins of equal width (Guo et al. 2017). Evidence is compared over the mentions that
+//! gold and prediction share, as the mean of their token-level F1.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -30,6 +31,10 @@ pub struct Judged {
     pub predicted_status: Status,
     /// Probability of every scenario; empty where unknown.
     pub probabilities: Vec<f32>,
+    /// Probability that all decisions are right, and whether they were marked for review; where known.
+    pub certainty: Option<(f64, bool)>,
+    /// Token-level F1 of the evidence of each mention that gold and prediction share and give evidence for.
+    pub evidence: Vec<f64>,
 }
 
 /// A figure with its interval; `null` where it is not defined.
@@ -70,6 +75,21 @@ pub struct Entry {
     pub scores: Scores,
 }
 
+/// What is right among documents that are accepted without review.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Acceptance {
+    /// Share of documents that are accepted, in [0, 1].
+    pub accepted: f64,
+    /// Lowest confidence among them.
+    pub confidence: f64,
+    /// Share of their predicted mentions that are right.
+    pub precision: Option<f64>,
+    /// Share of their gold mentions that are found.
+    pub recall: Option<f64>,
+    /// Share of them whose mentions and status are all right.
+    pub entirely_right: f64,
+}
+
 /// A finished evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Evaluation {
@@ -101,6 +121,12 @@ pub struct Evaluation {
     pub status_accuracy: Measure,
     /// Expected calibration error.
     pub calibration_error: Measure,
+    /// Mean token-level F1 of evidence.
+    pub evidence_f1: Measure,
+    /// The most confident tenth, two tenths … of the documents; empty where confidences are unknown.
+    pub acceptance: Vec<Acceptance>,
+    /// The documents that are not marked for review.
+    pub accepted: Option<Acceptance>,
     /// Every category.
     pub categories: Vec<Entry>,
     /// Every scenario that occurs or is predicted.
@@ -143,7 +169,7 @@ pub fn evaluate(documents: &[Judged], taxonomy: &Taxonomy, resamples: usize, see
     };
     let (micro, macro_average, category_micro, category_macro, hierarchical) =
         (scores(), scores(), scores(), scores(), scores());
-    // Three figures, and a fourth with two empty places behind it.
+    // Five figures, and an empty place behind them.
     let (first, second) = (scores(), scores());
     let support = |of: &dyn Fn(&Judged) -> bool| documents.iter().filter(|document| of(document)).count();
     let category_of = |index: &ScenarioIndex| taxonomy.scenarios[*index].category;
@@ -185,9 +211,53 @@ pub fn evaluate(documents: &[Judged], taxonomy: &Taxonomy, resamples: usize, see
         recall_at_3: first.recall,
         status_accuracy: first.f1,
         calibration_error: second.precision,
+        evidence_f1: second.recall,
+        acceptance: acceptance_curve(documents),
+        accepted: accepted_by_flag(documents),
         categories,
         scenarios,
     }
+}
+
+/// The most confident documents, in tenths. Equal confidences keep the order of the documents.
+fn acceptance_curve(documents: &[Judged]) -> Vec<Acceptance> {
+    let mut known: Vec<(&Judged, f64)> =
+        documents.iter().filter_map(|document| Some((document, document.certainty?.0))).collect();
+    if known.is_empty() || known.len() < documents.len() {
+        return Vec::new();
+    }
+    known.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let sorted: Vec<&Judged> = known.iter().map(|(document, _)| *document).collect();
+    let counts = (1..=10).map(|tenth| (tenth * sorted.len()).div_ceil(10));
+    counts.filter_map(|count| acceptance(&sorted[..count], documents.len())).collect()
+}
+
+fn accepted_by_flag(documents: &[Judged]) -> Option<Acceptance> {
+    let accepted: Vec<&Judged> =
+        documents.iter().filter(|document| document.certainty.is_some_and(|(_, review)| !review)).collect();
+    acceptance(&accepted, documents.len())
+}
+
+fn acceptance(accepted: &[&Judged], of: usize) -> Option<Acceptance> {
+    let mut counts = Counts::default();
+    let mut right = 0usize;
+    let mut confidence = f64::INFINITY;
+    for document in accepted {
+        let hits = document.predicted.iter().filter(|index| document.gold.contains(index)).count();
+        let (predicted, gold) = (document.predicted.len(), document.gold.len());
+        counts.add(Counts { hits: hits as f64, predicted: predicted as f64, gold: gold as f64 }, 1.0);
+        let status = document.gold_status == document.predicted_status;
+        right += usize::from(status && hits == predicted && hits == gold);
+        confidence = confidence.min(document.certainty?.0);
+    }
+    let share = |part: f64, whole: f64| (whole > 0.0).then(|| part / whole);
+    Some(Acceptance {
+        accepted: share(accepted.len() as f64, of as f64).filter(|share| *share > 0.0)?,
+        confidence,
+        precision: share(counts.hits, counts.predicted),
+        recall: share(counts.hits, counts.gold),
+        entirely_right: right as f64 / accepted.len() as f64,
+    })
 }
 
 /// Linear interpolation between order statistics; `None` of nothing.
@@ -318,7 +388,7 @@ impl<'a> Prepared<'a> {
         figures.push(self.recall_at_3(weights));
         figures.push(if total == 0.0 { f64::NAN } else { right / total });
         figures.push(self.calibration_error(weights));
-        figures.extend([f64::NAN, f64::NAN]);
+        figures.extend([self.evidence_f1(weights), f64::NAN]);
         figures.extend(categories.iter().flat_map(|counts| counts.scores()));
         figures.extend(scenarios.iter().flat_map(|counts| counts.scores()));
         figures
@@ -351,6 +421,15 @@ impl<'a> Prepared<'a> {
             gold += f64::from(weight) * document.gold.len() as f64;
         }
         hits / gold
+    }
+
+    fn evidence_f1(&self, weights: &[u32]) -> f64 {
+        let (mut sum, mut count) = (0.0, 0.0);
+        for (document, &weight) in self.documents.iter().zip(weights) {
+            sum += f64::from(weight) * document.evidence.iter().sum::<f64>();
+            count += f64::from(weight) * document.evidence.len() as f64;
+        }
+        sum / count
     }
 
     fn calibration_error(&self, weights: &[u32]) -> f64 {
@@ -425,6 +504,8 @@ mod tests {
             predicted: predicted.to_vec(),
             predicted_status: status(predicted),
             probabilities: all,
+            certainty: None,
+            evidence: Vec::new(),
         }
     }
 
@@ -467,6 +548,29 @@ mod tests {
         assert_eq!(evaluation.mean_average_precision.value, None);
         assert_eq!(evaluation.calibration_error.value, None);
         near(evaluation.micro.f1, 1.0);
+    }
+
+    #[test]
+    fn accepted_documents_and_evidence_by_hand() {
+        let with = |mut document: Judged, confidence: f64, review: bool, evidence: &[f64]| {
+            document.certainty = Some((confidence, review));
+            document.evidence = evidence.to_vec();
+            document
+        };
+        let documents = [
+            with(judged(&[0], &[0], &[]), 0.9, false, &[1.0]),
+            with(judged(&[0, 1], &[0, 2], &[]), 0.2, true, &[0.4]),
+            with(judged(&[], &[3], &[]), 0.6, false, &[]),
+        ];
+        let evaluation = evaluate(&documents, &Taxonomy::builtin(), 5, 1);
+        near(evaluation.evidence_f1, 0.7);
+        let flagged = evaluation.accepted.expect("two are accepted");
+        assert_eq!((flagged.accepted, flagged.confidence), (2.0 / 3.0, 0.6));
+        assert_eq!((flagged.precision, flagged.recall, flagged.entirely_right), (Some(0.5), Some(1.0), 0.5));
+        // Tenths of three documents: the first is always the surest one, the last holds all.
+        assert_eq!(evaluation.acceptance.len(), 10);
+        assert_eq!((evaluation.acceptance[0].confidence, evaluation.acceptance[0].precision), (0.9, Some(1.0)));
+        assert_eq!(evaluation.acceptance[9].precision, Some(0.5));
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod dataset;
 pub mod digest;
 pub mod encoder;
 pub mod evaluation;
+pub mod evidence;
 pub mod journal;
 pub mod labels;
 pub mod output;

@@ -3,7 +3,7 @@
 //! ```json
 //! {"schema": 1, "id": "mp-001", "name": "…", "status": "coded",
 //!  "scenarios": [{"scenario": 10, "probability": 0.93, "evidence": [{"start": 5, "end": 9, "text": "…"}]}],
-//!  "categories": [1], "sections": [1], "truncated": false,
+//!  "categories": [1], "sections": [1], "confidence": 0.81, "review": false, "truncated": false,
 //!  "taxonomy": "nhc-2024@1a2b3c4d5e6f", "columns": {"developer": "…"}}
 //! ```
 //!
@@ -43,6 +43,12 @@ pub struct Prediction {
     /// Sections above them, ascending.
     #[serde(default)]
     pub sections: Vec<Id>,
+    /// Probability that all decisions are right, rounded to four decimals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f64>,
+    /// Whether a person should look at the decisions; `None` where they came without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<bool>,
     /// Whether the description was cut at the limit that the user set.
     #[serde(default)]
     pub truncated: bool,
@@ -99,6 +105,8 @@ impl Prediction {
             scenarios,
             categories,
             sections,
+            confidence: Some(round(analysis.confidence)),
+            review: Some(analysis.review),
             truncated: record.truncated,
             taxonomy: taxonomy.label(),
             columns: record.columns.into_iter().map(|(key, value)| (key.to_string(), Value::String(value))).collect(),

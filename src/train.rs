@@ -20,7 +20,8 @@ use rand_chacha::ChaCha8Rng;
 use crate::bundle::{self, BundleError, Manifest, TaxonomyRef, TrainingRecord};
 use crate::classifier::calibration::{Calibration, Observation};
 use crate::classifier::features::TextFeatures;
-use crate::classifier::head::strongest;
+use crate::classifier::head::{Head, strongest};
+use crate::classifier::{Analysis, decide};
 use crate::digest;
 use crate::encoder::bert::Bert;
 use crate::encoder::{Checkpoint, CheckpointError, EncodeError, TextEncoder};
@@ -51,6 +52,12 @@ pub struct TrainOptions {
     pub units: usize,
     /// Rows of the head's layer over words; 0 for none.
     pub buckets: usize,
+    /// Share of the head's inputs and units that are left out in each step, in [0, 1).
+    pub dropout: f64,
+    /// Heads that are trained from different seeds and averaged, where the encoder is frozen.
+    pub members: usize,
+    /// Parts into which the calibration texts are split to be learned from too; 1: they are not learned from.
+    pub folds: usize,
     /// Share of tokens that are masked in training.
     pub mask_share: f64,
     /// Seed of every random choice.
@@ -68,6 +75,9 @@ impl Default for TrainOptions {
             head_rate: 1e-3,
             units: 256,
             buckets: 8192,
+            dropout: 0.2,
+            members: 1,
+            folds: 1,
             mask_share: 0.1,
             seed: 1,
         }
@@ -100,6 +110,12 @@ pub enum TrainError {
     /// The bundle cannot be written or read back.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// There is no room for the models of the folds.
+    #[error("Failed to make a temporary directory for a fold; set TMPDIR to one with room for a bundle")]
+    Scratch {
+        /// The cause.
+        source: std::io::Error,
+    },
     /// A file changed or vanished while it was in use.
     #[error("Failed to read `{}`", path.display())]
     Read {
@@ -148,30 +164,57 @@ impl Training<'_> {
     ///
     /// # Errors
     /// The encoder cannot be loaded, candle fails, or the directory cannot be written.
-    pub fn run(&self, directory: &Path, progress: &mut dyn FnMut(EpochReport)) -> Result<PathBuf, TrainError> {
+    pub fn run(&self, directory: &Path, progress: &mut dyn FnMut(EpochReport)) -> Result<Trained<'_>, TrainError> {
         let mut random = ChaCha8Rng::seed_from_u64(self.options.seed);
-        let (fitted, held_out) = if self.calibration.texts.is_empty() {
+        let (mut fitted, held_out) = if self.calibration.texts.is_empty() {
             split(self.data.texts, &mut random)
         } else {
             (self.data.texts.iter().collect(), self.calibration.texts.iter().collect::<Vec<_>>())
         };
-        let mut files = self.fit(&fitted, &mut random, progress)?;
-        let manifest = self.manifest(fitted.len(), held_out.len())?;
-        // Calibration sees the weights as they are stored and read back, rounded to 16 bits.
-        bundle::write(directory, manifest.clone(), &files)?;
-        let classifier = bundle::Bundle::open(directory)?.load(self.device)?;
-        let last = self.options.epochs;
-        let features = features(&held_out, &classifier.encoder)
-            .map_err(|error| TrainError::Compute { epoch: last, source: error.source })?;
-        let observe = |(text, features): (&&LabelledText, &TextFeatures)| Observation {
-            scores: strongest(&classifier.head.scores(features), self.taxonomy.len() + 1),
-            scenarios: text.scenarios.iter().filter_map(|&id| self.taxonomy.position(id)).collect(),
-            outside: text.status() == Status::Outside,
-        };
-        let observations: Vec<Observation> = held_out.iter().zip(&features).map(observe).collect();
+        let mut judged = Vec::new();
+        if self.options.folds > 1 {
+            for (learned, unseen) in folds(&held_out, self.options.folds, &mut random) {
+                let scratch = tempfile::tempdir().map_err(|source| TrainError::Scratch { source })?;
+                let texts: Vec<&LabelledText> = fitted.iter().copied().chain(learned).collect();
+                self.write(scratch.path(), &texts, unseen.len(), progress)?;
+                judged.push(self.judge(scratch.path(), unseen)?);
+            }
+            fitted.extend(&held_out);
+        }
+        let (mut files, manifest) = self.write(directory, &fitted, held_out.len(), progress)?;
+        if self.options.folds <= 1 {
+            judged.push(self.judge(directory, held_out)?);
+        }
+        let observations: Vec<Observation> = judged.iter().flat_map(|part| part.observations(self.taxonomy)).collect();
         let calibration = Calibration::fit(&observations, &category_positions(self.taxonomy));
         files.insert(bundle::CARD.to_owned(), card(&manifest).into_bytes());
-        Ok(bundle::write(directory, Manifest { calibration, ..manifest }, &files)?)
+        let manifest = bundle::write(directory, Manifest { calibration: calibration.clone(), ..manifest }, &files)?;
+        let analyses = judged.iter().flat_map(|part| part.analyses(&calibration)).collect();
+        Ok(Trained { manifest, held_out: analyses })
+    }
+
+    /// Trains on texts and writes a bundle without calibration; returns its files and its manifest.
+    fn write(
+        &self,
+        directory: &Path,
+        texts: &[&LabelledText],
+        n_held_out: usize,
+        progress: &mut dyn FnMut(EpochReport),
+    ) -> Result<(BTreeMap<String, Vec<u8>>, Manifest), TrainError> {
+        // Every fold starts from the same weights and sees its texts in the same order.
+        let mut random = ChaCha8Rng::seed_from_u64(self.options.seed);
+        let files = self.fit(texts, &mut random, progress)?;
+        let manifest = self.manifest(texts.len(), n_held_out)?;
+        bundle::write(directory, manifest.clone(), &files)?;
+        Ok((files, manifest))
+    }
+
+    /// The head of a bundle as it is stored and read back, rounded to 16 bits, with the features of texts that it has not seen.
+    fn judge<'t>(&self, directory: &Path, texts: Vec<&'t LabelledText>) -> Result<Judged<'t>, TrainError> {
+        let (encoder, head) = bundle::Bundle::open(directory)?.parts(self.device)?;
+        let features = features(&texts, &encoder)
+            .map_err(|error| TrainError::Compute { epoch: self.options.epochs, source: error.source })?;
+        Ok(Judged { head, texts, features })
     }
 
     /// Trains head and, where asked for, encoder; returns the bundle's files but for the manifest.
@@ -205,12 +248,17 @@ impl Training<'_> {
             let features = features(texts, &encoder).map_err(|error| compute(0)(error.source))?;
             texts.iter().zip(features).map(|(text, features)| feature_example(text, features, taxonomy)).collect()
         };
-        let head = HeadVariables::new(bert.width(), options, taxonomy.len() + 1, random, device).map_err(compute(0))?;
         let mask = tokenizer.mask_token();
-        let trainer = Trainer { bert: &bert, head: &head, examples: &examples, mask, options, device };
-        trainer.run(&variables, random, progress)?;
+        let mut heads = Vec::new();
+        for _ in 0..options.members {
+            let head =
+                HeadVariables::new(bert.width(), options, taxonomy.len() + 1, random, device).map_err(compute(0))?;
+            let trainer = Trainer { bert: &bert, head: &head, examples: &examples, mask, options, device };
+            trainer.run(&variables, random, progress)?;
+            heads.push(head.export().map_err(compute(options.epochs))?);
+        }
         let mut files = encoder_files(self.encoder, &variables)?;
-        files.insert(bundle::HEAD.to_owned(), head.export().map_err(compute(options.epochs))?.serialize());
+        files.insert(bundle::HEAD.to_owned(), Head::average(&heads).serialize());
         Ok(files)
     }
 
@@ -232,6 +280,9 @@ impl Training<'_> {
                 head_rate: options.head_rate,
                 units: options.units,
                 buckets: options.buckets,
+                dropout: options.dropout,
+                members: options.members,
+                folds: options.folds,
                 batch_texts: options.batch_texts,
                 texts: digests(self.data.files)?,
                 n_texts,
@@ -244,21 +295,73 @@ impl Training<'_> {
     }
 }
 
+/// What training gave.
+pub struct Trained<'a> {
+    /// The manifest of the bundle.
+    pub manifest: PathBuf,
+    /// Texts that calibration and thresholds were fitted to, as a model sees them that did not learn from them.
+    pub held_out: Vec<(&'a LabelledText, Analysis)>,
+}
+
+/// A head and texts that it did not learn from.
+struct Judged<'t> {
+    head: Head,
+    texts: Vec<&'t LabelledText>,
+    features: Vec<TextFeatures>,
+}
+
+impl<'t> Judged<'t> {
+    fn observations(&self, taxonomy: &Taxonomy) -> impl Iterator<Item = Observation> {
+        self.texts.iter().zip(&self.features).map(|(text, features)| Observation {
+            scores: strongest(&self.head.scores(features), taxonomy.len() + 1),
+            scenarios: text.scenarios.iter().filter_map(|&id| taxonomy.position(id)).collect(),
+            outside: text.status() == Status::Outside,
+        })
+    }
+
+    fn analyses(&self, calibration: &Calibration) -> impl Iterator<Item = (&'t LabelledText, Analysis)> {
+        let pairs = self.texts.iter().zip(&self.features);
+        pairs.map(|(text, features)| (*text, decide(&text.text, features, &self.head, calibration)))
+    }
+}
+
 /// Position of the category of each scenario.
 fn category_positions(taxonomy: &Taxonomy) -> Vec<usize> {
     let position = |id| taxonomy.categories.iter().position(|category| category.id == id).unwrap_or(0);
     taxonomy.scenarios.iter().map(|scenario| position(scenario.category)).collect()
 }
 
-/// Holds out a tenth of the texts; texts of one pair or group stay together.
-fn split<'a>(texts: &'a [LabelledText], random: &mut ChaCha8Rng) -> (Vec<&'a LabelledText>, Vec<&'a LabelledText>) {
-    let key = |text: &LabelledText| text.group.clone().or_else(|| text.pair.clone()).unwrap_or_else(|| text.id.clone());
-    let mut keys: Vec<String> = texts.iter().map(key).collect();
+/// What stays together when texts are split.
+fn key(text: &LabelledText) -> &str {
+    text.group.as_deref().or(text.pair.as_deref()).unwrap_or(&text.id)
+}
+
+/// The keys of texts in a random order.
+fn shuffled_keys<'a>(texts: impl Iterator<Item = &'a LabelledText>, random: &mut ChaCha8Rng) -> Vec<&'a str> {
+    let mut keys: Vec<&str> = texts.map(key).collect();
     keys.sort_unstable();
     keys.dedup();
     keys.shuffle(random);
-    let held: std::collections::HashSet<&String> = keys.iter().take(keys.len() / 10).collect();
-    texts.iter().partition(|text| !held.contains(&key(text)))
+    keys
+}
+
+/// Texts to learn from and texts to judge, for each fold; texts of one pair or group stay together.
+fn folds<'a>(
+    texts: &[&'a LabelledText],
+    count: usize,
+    random: &mut ChaCha8Rng,
+) -> Vec<(Vec<&'a LabelledText>, Vec<&'a LabelledText>)> {
+    let keys = shuffled_keys(texts.iter().copied(), random);
+    let fold_of: BTreeMap<&str, usize> = keys.iter().enumerate().map(|(at, &key)| (key, at % count)).collect();
+    let part = |fold: usize| texts.iter().copied().partition(|text| fold_of[key(text)] != fold);
+    (0..count).map(part).filter(|(_, judged): &(Vec<_>, Vec<_>)| !judged.is_empty()).collect()
+}
+
+/// Holds out a tenth of the texts; texts of one pair or group stay together.
+fn split<'a>(texts: &'a [LabelledText], random: &mut ChaCha8Rng) -> (Vec<&'a LabelledText>, Vec<&'a LabelledText>) {
+    let keys = shuffled_keys(texts.iter(), random);
+    let held: std::collections::HashSet<&str> = keys.iter().take(keys.len() / 10).copied().collect();
+    texts.iter().partition(|text| !held.contains(key(text)))
 }
 
 /// Features of texts, computed in pieces.

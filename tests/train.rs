@@ -140,3 +140,37 @@ fn a_bundle_for_another_taxonomy_learns_classifies_and_surveys() {
         .expect("runs");
     assert!(!output.status.success(), "the built-in taxonomy does not fit the bundle");
 }
+
+#[test]
+fn folds_learn_from_the_calibration_texts_too_and_repeat() {
+    let directory = workspace();
+    let texts = labels();
+    let (first, second) = texts.split_at(texts.match_indices('\n').nth(11).expect("24 lines").0 + 1);
+    fs::write(directory.path().join("labels.jsonl"), first).expect("written");
+    fs::write(directory.path().join("more.jsonl"), second).expect("written");
+    let folds = ["--epochs", "3", "--freeze-encoder", "--calibrate", "more.jsonl", "--folds", "4"];
+    train(directory.path(), "a", &[&folds[..], &["--jobs", "1"]].concat());
+    train(directory.path(), "b", &[&folds[..], &["--jobs", "3"]].concat());
+    assert_eq!(files(&directory.path().join("a")), files(&directory.path().join("b")));
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&files(&directory.path().join("a"))["manifest.json"]).expect("JSON");
+    assert_eq!(manifest["training"]["n_texts"], 24, "12 texts to learn from and 12 to calibrate on");
+    assert_eq!(manifest["training"]["n_calibration_texts"], 12);
+}
+
+#[test]
+fn without_labels_the_nearest_scenario_of_any_taxonomy_is_found() {
+    let directory = workspace();
+    let lookup = |text: &str| -> serde_json::Value {
+        let zero_shot = ["lookup", text, "--taxonomy", "taxonomy.toml", "--zero-shot", "--top", "2", "--json"];
+        serde_json::from_slice(&run(directory.path(), &zero_shot).stdout).expect("JSON")
+    };
+    for (text, scenario) in [("apple", 300), ("pear", 400), ("苹果", 300), ("梨", 400)] {
+        let found = lookup(text);
+        assert_eq!(found["scenarios"][0]["scenario"], scenario, "{found}");
+        assert_eq!(found["top"][0]["scenario"], scenario, "{found}");
+        assert_eq!(found["review"], true, "nothing was fitted, so that a person should look");
+        let sum: f64 = (0..2).filter_map(|at| found["top"][at]["probability"].as_f64()).sum();
+        assert!((sum - 1.0).abs() < 2e-4, "{found}");
+    }
+}

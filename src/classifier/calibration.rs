@@ -26,6 +26,25 @@ pub struct Calibration {
     pub thresholds: Vec<f32>,
     /// Probability from which a text without scenarios is `outside` rather than `unspecified`.
     pub outside_threshold: f32,
+    /// What a text must reach to need no review.
+    pub accept: Certainty,
+}
+
+/// How sure the decisions on one text are.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Certainty {
+    /// Probability that all decisions are right, if they were independent: the product of the probabilities of what was
+    /// assigned and of the counter-probabilities of what was not. In [0, 1].
+    pub score: f32,
+    /// Distance, in logits, between the closest decision and its threshold.
+    pub margin: f32,
+}
+
+impl Certainty {
+    /// Whether both figures reach those of `least`.
+    pub fn reaches(self, least: Certainty) -> bool {
+        self.score >= least.score && self.margin >= least.margin
+    }
 }
 
 /// What a calibration is fitted to: the strongest scores of a text, and its gold codes.
@@ -52,12 +71,27 @@ impl Calibration {
             offsets: vec![0.0; scenarios + 1],
             thresholds: vec![0.5; scenarios],
             outside_threshold: 0.5,
+            accept: Certainty { score: 0.0, margin: 0.0 },
         }
     }
 
     /// The calibrated logit of a score.
     pub fn logit(&self, output: usize, score: f32) -> f32 {
         self.slope * score + self.offsets[output]
+    }
+
+    /// How sure the decisions on these probabilities are.
+    pub fn certainty(&self, probabilities: &[f32]) -> Certainty {
+        let logit = |probability: f32| {
+            let inside = probability.clamp(1e-6, 1.0 - 1e-6);
+            (inside / (1.0 - inside)).ln()
+        };
+        let mut certainty = Certainty { score: 1.0, margin: f32::MAX };
+        for (&probability, &threshold) in probabilities.iter().zip(&self.thresholds) {
+            certainty.score *= if probability >= threshold { probability } else { 1.0 - probability };
+            certainty.margin = certainty.margin.min((logit(probability) - logit(threshold)).abs());
+        }
+        certainty
     }
 
     /// Positions whose probability reaches its threshold, ascending.
@@ -78,6 +112,7 @@ impl Calibration {
         }
         calibration.fit_offsets(observations, categories);
         calibration.fit_thresholds(observations);
+        calibration.fit_acceptance(observations);
         calibration
     }
 
@@ -154,6 +189,42 @@ impl Calibration {
             .map(|observation| (probability(observation, scenarios), observation.outside));
         self.outside_threshold = best_threshold(outside);
         self.thresholds = thresholds;
+    }
+}
+
+/// Of the texts that need no review, this share of the assigned scenarios shall be right.
+const ACCEPTED_PRECISION: f64 = 0.9;
+/// Fewer accepted texts do not show a precision.
+const ACCEPTED_TEXTS: usize = 20;
+
+impl Calibration {
+    /// The least certainty that accepts most texts at the precision wanted. Where no certainty gives it, none accepts.
+    fn fit_acceptance(&mut self, observations: &[Observation]) {
+        let judged: Vec<(Certainty, usize, usize)> = observations
+            .iter()
+            .map(|observation| {
+                let scores = observation.scores[..self.thresholds.len()].iter().enumerate();
+                let probabilities: Vec<f32> =
+                    scores.map(|(output, &score)| sigmoid(self.logit(output, score))).collect();
+                let assigned = self.decide(&probabilities);
+                let right = assigned.iter().filter(|scenario| observation.scenarios.contains(scenario)).count();
+                (self.certainty(&probabilities), assigned.len(), right)
+            })
+            .collect();
+        let mut best: Option<(usize, Certainty)> = None;
+        for score in (0..20).map(|step| step as f32 * 0.05) {
+            for margin in (0..10).map(|step| step as f32 * 0.2) {
+                let least = Certainty { score, margin };
+                let accepted = judged.iter().filter(|(certainty, ..)| certainty.reaches(least));
+                let (texts, assigned, right) =
+                    accepted.fold((0, 0, 0), |sum, &(_, assigned, right)| (sum.0 + 1, sum.1 + assigned, sum.2 + right));
+                let precise = right as f64 >= ACCEPTED_PRECISION * assigned as f64;
+                if precise && texts >= ACCEPTED_TEXTS && best.is_none_or(|(most, _)| texts > most) {
+                    best = Some((texts, least));
+                }
+            }
+        }
+        self.accept = best.map_or(Certainty { score: 1.0, margin: f32::MAX }, |(_, least)| least);
     }
 }
 
@@ -258,6 +329,35 @@ mod tests {
         assert_eq!(best_threshold([(0.3, true), (0.2, false)].into_iter()), 0.3);
         assert_eq!(best_threshold([(0.3, false)].into_iter()), 0.5);
         assert_eq!(Calibration::fit(&[], &[0, 1]), Calibration::identity(2));
+    }
+
+    #[test]
+    fn certainty_is_the_product_and_the_closest_decision() {
+        let calibration = Calibration::identity(2);
+        let certainty = calibration.certainty(&[0.8, 0.25]);
+        assert!((certainty.score - 0.6).abs() < 1e-6, "{certainty:?}");
+        // log(0.25 / 0.75) is closer to log(0.5 / 0.5) than log(0.8 / 0.2).
+        assert!((certainty.margin - 3.0f32.ln()).abs() < 1e-5, "{certainty:?}");
+    }
+
+    #[test]
+    fn texts_are_accepted_up_to_the_certainty_at_which_they_are_precise() {
+        let observation = |score: f32, right: bool| Observation {
+            scores: vec![score, -30.0],
+            scenarios: if right { vec![0] } else { vec![] },
+            outside: false,
+        };
+        let mut calibration = Calibration::identity(1);
+        // Sure texts are right, unsure ones are wrong every other time.
+        let mixed: Vec<Observation> = (0..60)
+            .map(|index| if index < 30 { observation(4.0, true) } else { observation(0.4, index % 2 == 0) })
+            .collect();
+        calibration.fit_acceptance(&mixed);
+        assert!(calibration.certainty(&[sigmoid(4.0)]).reaches(calibration.accept));
+        assert!(!calibration.certainty(&[sigmoid(0.4)]).reaches(calibration.accept));
+        let wrong: Vec<Observation> = (0..60).map(|_| observation(4.0, false)).collect();
+        calibration.fit_acceptance(&wrong);
+        assert!(!calibration.certainty(&[sigmoid(9.0)]).reaches(calibration.accept));
     }
 
     #[test]

@@ -52,6 +52,35 @@ impl Head {
         scores
     }
 
+    /// One head whose scores are the means of the scores of heads of equal shape: their units side by side.
+    ///
+    /// # Panics
+    /// Without a head, or if their shapes differ.
+    pub fn average(heads: &[Head]) -> Head {
+        let count = heads.len() as f32;
+        let (hidden, outputs) = (heads[0].hidden, heads[0].outputs());
+        let mean = |values: &dyn Fn(&Head) -> &[f32]| {
+            let mut sum = vec![0.0; values(&heads[0]).len()];
+            for head in heads {
+                assert_eq!(values(head).len(), sum.len(), "heads of equal shape");
+                sum.iter_mut().zip(values(head)).for_each(|(sum, value)| *sum += value / count);
+            }
+            sum
+        };
+        let row = |head: &Head, output: usize| -> Vec<f32> {
+            head.second[output * head.units..(output + 1) * head.units].iter().map(|value| value / count).collect()
+        };
+        Head {
+            hidden,
+            units: heads.iter().map(|head| head.units).sum(),
+            first: heads.iter().flat_map(|head| head.first.iter().copied()).collect(),
+            first_bias: heads.iter().flat_map(|head| head.first_bias.iter().copied()).collect(),
+            second: (0..outputs).flat_map(|output| heads.iter().flat_map(move |head| row(head, output))).collect(),
+            second_bias: mean(&|head| &head.second_bias),
+            lexical: mean(&|head| &head.lexical),
+        }
+    }
+
     /// Rows of the lexical layer.
     pub fn buckets(&self) -> usize {
         self.lexical.len() / self.outputs()
@@ -107,7 +136,7 @@ impl Head {
         Ok(Head { hidden: width / 2, units, first, first_bias, second, second_bias, lexical })
     }
 
-    /// The head as a safetensors file. The words, its largest part, are stored in 16 bits.
+    /// The head as a safetensors file. Matrices are stored in 16 bits.
     ///
     /// # Panics
     /// Never: the shapes of a head fit together.
@@ -115,16 +144,18 @@ impl Head {
         let tensor = |values: &[f32], shape: &[usize]| {
             Tensor::from_slice(values, shape, &Device::Cpu).expect("the shapes of a head fit together")
         };
+        let matrix = |values: &[f32], shape: &[usize]| {
+            tensor(values, shape).to_dtype(DType::F16).expect("any number has 16 bits")
+        };
         let outputs = self.outputs();
         let mut tensors = BTreeMap::from([
-            ("first.weight", tensor(&self.first, &[self.units, 2 * self.hidden])),
+            ("first.weight", matrix(&self.first, &[self.units, 2 * self.hidden])),
             ("first.bias", tensor(&self.first_bias, &[self.units])),
-            ("second.weight", tensor(&self.second, &[outputs, self.units])),
+            ("second.weight", matrix(&self.second, &[outputs, self.units])),
             ("second.bias", tensor(&self.second_bias, &[outputs])),
         ]);
         if !self.lexical.is_empty() {
-            let words = tensor(&self.lexical, &[self.buckets(), outputs]);
-            tensors.insert("lexical.weight", words.to_dtype(DType::F16).expect("any number has 16 bits"));
+            tensors.insert("lexical.weight", matrix(&self.lexical, &[self.buckets(), outputs]));
         }
         safetensors::serialize(tensors, None).expect("tensors on the CPU serialize")
     }
@@ -191,6 +222,25 @@ mod tests {
             assert!((found - expected).abs() < 1e-3, "{scores:?}");
         }
         assert_eq!(strongest(&scores, 2), [scores[0], scores[3]]);
+    }
+
+    #[test]
+    fn an_average_scores_the_mean() {
+        let features = TextFeatures {
+            clauses: clauses("a,b"),
+            vectors: vec![1.0, 9.0, -3.0, 9.0],
+            document: vec![7.0, 0.5],
+            grams: vec![vec![2, 3], vec![5]],
+        };
+        let mut other = head();
+        other.first = vec![0.5, -1.0, 0.25, 2.0];
+        other.second = vec![-1.0, 3.0];
+        other.second_bias = vec![0.25, 0.0];
+        other.lexical = vec![0.0, 1.0, 0.5, -2.0];
+        let average = Head::average(&[head(), other.clone()]).scores(&features);
+        for ((found, a), b) in average.iter().zip(head().scores(&features)).zip(other.scores(&features)) {
+            assert!((found - (a + b) / 2.0).abs() < 1e-4, "{found} {a} {b}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod calibration;
 pub mod features;
 pub mod head;
 pub mod lexical;
+pub mod similarity;
 
 use rayon::prelude::*;
 
@@ -18,6 +19,7 @@ use crate::taxonomy::ScenarioIndex;
 use calibration::{Calibration, sigmoid};
 use features::TextFeatures;
 use head::Head;
+use similarity::LabelVectors;
 
 /// Most evidence spans kept for one scenario.
 const MAX_EVIDENCE: usize = 3;
@@ -44,16 +46,31 @@ pub struct Analysis {
     pub probabilities: Vec<f32>,
     /// Probability that a use is stated that no scenario covers.
     pub outside: f32,
+    /// Probability that all decisions are right, as [`calibration::Certainty`] defines it.
+    pub confidence: f32,
+    /// Whether a person should look: the decisions are less sure than those that proved precise.
+    pub review: bool,
 }
 
-/// An encoder with a head, its calibration and thresholds.
+/// An encoder and what decides from its features.
 pub struct Classifier {
     /// Text to hidden states.
     pub encoder: TextEncoder,
-    /// Clause features to scores.
-    pub head: Head,
-    /// Scores to probabilities and decisions.
-    pub calibration: Calibration,
+    /// Clause features to decisions.
+    pub scorer: Scorer,
+}
+
+/// How features become decisions.
+pub enum Scorer {
+    /// A head that was trained on labels, with its calibration.
+    Trained {
+        /// Clause features to scores.
+        head: Head,
+        /// Scores to probabilities and decisions.
+        calibration: Calibration,
+    },
+    /// Similarity to the taxonomy's own texts. It ranks; it was fitted to nothing.
+    ZeroShot(LabelVectors),
 }
 
 impl Classifier {
@@ -75,33 +92,64 @@ impl Classifier {
     }
 
     fn analyze_features(&self, text: &str, features: &TextFeatures) -> Analysis {
-        let scores = self.head.scores(features);
-        let outputs = self.head.outputs();
-        let strongest = head::strongest(&scores, outputs);
-        let scenarios = outputs - 1;
-        let probability = |output: usize, score: f32| sigmoid(self.calibration.logit(output, score));
-        let probabilities: Vec<f32> = (0..scenarios).map(|output| probability(output, strongest[output])).collect();
-        let outside = probability(scenarios, strongest[scenarios]);
-        let mut assignments = Vec::new();
-        for scenario in self.calibration.decide(&probabilities) {
-            // A clause is evidence when it would carry the scenario alone, or nearly as well as the strongest.
-            let floor = self.calibration.thresholds[scenario].max(probabilities[scenario] / 2.0);
-            let mut carriers: Vec<(f32, usize)> = scores
-                .chunks_exact(outputs)
-                .enumerate()
-                .map(|(clause, scores)| (probability(scenario, scores[scenario]), clause))
-                .filter(|(probability, _)| *probability >= floor)
-                .collect();
-            carriers.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-            carriers.truncate(MAX_EVIDENCE);
-            let evidence = carriers.into_iter().map(|(_, clause)| features.clauses[clause].span(text)).collect();
-            assignments.push(Assignment { scenario, probability: probabilities[scenario], evidence });
+        match &self.scorer {
+            Scorer::Trained { head, calibration } => decide(text, features, head, calibration),
+            Scorer::ZeroShot(labels) => nearest(text, features, labels),
         }
-        let status = match assignments.is_empty() {
-            false => Status::Coded,
-            true if outside >= self.calibration.outside_threshold => Status::Outside,
-            true => Status::Unspecified,
-        };
-        Analysis { status, assignments, probabilities, outside }
     }
+}
+
+/// What a trained head and its calibration make of a text.
+pub fn decide(text: &str, features: &TextFeatures, head: &Head, calibration: &Calibration) -> Analysis {
+    let scores = head.scores(features);
+    let outputs = head.outputs();
+    let strongest = head::strongest(&scores, outputs);
+    let scenarios = outputs - 1;
+    let probability = |output: usize, score: f32| sigmoid(calibration.logit(output, score));
+    let probabilities: Vec<f32> = (0..scenarios).map(|output| probability(output, strongest[output])).collect();
+    let outside = probability(scenarios, strongest[scenarios]);
+    let mut assignments = Vec::new();
+    for scenario in calibration.decide(&probabilities) {
+        // A clause is evidence when it would carry the scenario alone, or nearly as well as the strongest.
+        let floor = calibration.thresholds[scenario].max(probabilities[scenario] / 2.0);
+        let by_clause = scores.chunks_exact(outputs).map(|scores| probability(scenario, scores[scenario]));
+        let evidence = strongest_clauses(text, features, by_clause.collect(), floor, MAX_EVIDENCE);
+        assignments.push(Assignment { scenario, probability: probabilities[scenario], evidence });
+    }
+    let status = match assignments.is_empty() {
+        false => Status::Coded,
+        true if outside >= calibration.outside_threshold => Status::Outside,
+        true => Status::Unspecified,
+    };
+    let certainty = calibration.certainty(&probabilities);
+    let review = !certainty.reaches(calibration.accept);
+    Analysis { status, assignments, probabilities, outside, confidence: certainty.score, review }
+}
+
+/// The scenario nearest to a text. Whether the text states any use is not judged, so that a person should look at all.
+fn nearest(text: &str, features: &TextFeatures, labels: &LabelVectors) -> Analysis {
+    let cosines = labels.cosines(features);
+    let probabilities = labels.shares(&cosines);
+    let best = (0..probabilities.len()).max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b]).then(b.cmp(&a)));
+    let assignments: Vec<Assignment> = best
+        .filter(|_| !features.clauses.is_empty())
+        .map(|scenario| {
+            let by_clause = cosines.chunks_exact(probabilities.len()).map(|cosines| cosines[scenario]);
+            let by_clause: Vec<f32> = by_clause.take(features.clauses.len()).collect();
+            let evidence = strongest_clauses(text, features, by_clause, f32::MIN, 1);
+            Assignment { scenario, probability: probabilities[scenario], evidence }
+        })
+        .into_iter()
+        .collect();
+    let status = if assignments.is_empty() { Status::Unspecified } else { Status::Coded };
+    let confidence = assignments.first().map_or(0.0, |assignment| assignment.probability);
+    Analysis { status, assignments, probabilities, outside: 0.0, confidence, review: true }
+}
+
+/// The clauses whose value reaches a floor, the strongest first.
+fn strongest_clauses(text: &str, features: &TextFeatures, values: Vec<f32>, floor: f32, most: usize) -> Vec<Span> {
+    let mut carriers: Vec<(f32, usize)> = values.into_iter().zip(0..).filter(|(value, _)| *value >= floor).collect();
+    carriers.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    carriers.truncate(most);
+    carriers.into_iter().map(|(_, clause)| features.clauses[clause].span(text)).collect()
 }

@@ -246,8 +246,8 @@ fn fingerprint(args: &ClassifyArgs, paths: &[PathBuf], model: &LoadedModel) -> R
         ..
     } = &args.input;
     let flags = format!(
-        "{input_format:?} {encoding:?} {delimiter:?} {sheet:?} {id_column:?} {text_column:?} {name_column:?} {max_chars} {long_text:?} {errors:?} {:?}",
-        args.labels_only
+        "{input_format:?} {encoding:?} {delimiter:?} {sheet:?} {id_column:?} {text_column:?} {name_column:?} {max_chars} {long_text:?} {errors:?} {:?} {:?}",
+        args.labels_only, args.model.zero_shot
     );
     let inputs = input_digests(paths)?;
     let parts = serde_json::to_vec(&(

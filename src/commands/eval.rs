@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use medscenario::evaluation::{Judged, evaluate};
+use medscenario::evidence::token_f1;
 use medscenario::labels::{self, LabelledText};
-use medscenario::prediction::{Assigned, Prediction};
+use medscenario::prediction::{Assigned, Prediction, round};
 use medscenario::report::evaluation_markdown;
-use medscenario::taxonomy::{ScenarioIndex, Taxonomy};
+use medscenario::segment::Span;
+use medscenario::taxonomy::{Id, ScenarioIndex, Taxonomy};
 
 use super::{LoadedModel, Outcome, check_taxonomy, load_taxonomy, parse_prediction, progress_bar, refuse_overwriting};
 use crate::cli::{EvalArgs, EvalFormat};
@@ -39,17 +41,23 @@ pub fn run(args: &EvalArgs, quiet: bool) -> Result<Outcome> {
                 let contents: Vec<&str> = piece.iter().map(|text| text.text.as_str()).collect();
                 for (text, analysis) in piece.iter().zip(model.classifier.analyze(&contents)?) {
                     let predicted = analysis.assignments.iter().map(|assignment| assignment.scenario).collect();
+                    let shown = analysis
+                        .assignments
+                        .iter()
+                        .map(|assignment| (taxonomy.scenarios[assignment.scenario].id, assignment.evidence.as_slice()));
                     documents.push(Judged {
                         predicted,
                         predicted_status: analysis.status,
+                        evidence: evidence(text, shown),
                         probabilities: analysis.probabilities,
+                        certainty: Some((round(analysis.confidence), analysis.review)),
                         ..gold(text, &taxonomy)
                     });
                 }
                 bar.inc(piece.len() as u64);
             }
             bar.finish_and_clear();
-            (documents, format!("{}@{}", model.bundle.manifest.name, medscenario::digest::short(&model.bundle.digest)))
+            (documents, model.label())
         }
     };
     let evaluation = evaluate(&documents, &taxonomy, args.resamples, args.seed);
@@ -78,7 +86,27 @@ fn gold(text: &LabelledText, taxonomy: &Taxonomy) -> Judged {
         predicted: Vec::new(),
         predicted_status: labels::Status::Unspecified,
         probabilities: Vec::new(),
+        certainty: None,
+        evidence: Vec::new(),
     }
+}
+
+/// Agreement on the evidence of the mentions that gold and prediction share.
+fn evidence<'a>(text: &LabelledText, predicted: impl Iterator<Item = (Id, &'a [Span])>) -> Vec<f64> {
+    let mut starts: Vec<usize> = text.text.char_indices().map(|(byte, _)| byte).collect();
+    starts.push(text.text.len());
+    // A span of another version of the text may reach beyond this one.
+    let byte = |character: usize| starts[character.min(starts.len() - 1)];
+    predicted
+        .filter_map(|(id, spans)| {
+            let gold = text.evidence_ranges(id);
+            let spans: Vec<_> = spans.iter().map(|span| (byte(span.start), byte(span.end))).collect();
+            if gold.is_empty() || spans.is_empty() {
+                return None;
+            }
+            token_f1(&text.text, &gold, &spans)
+        })
+        .collect()
 }
 
 /// Joins labelled texts with predictions by id. Every text needs one; predictions of other ids are left aside.
@@ -119,7 +147,17 @@ fn from_file(texts: &[LabelledText], path: &Path, taxonomy: &Taxonomy) -> Result
             })
         };
         let predicted: Vec<ScenarioIndex> = prediction.scenarios.iter().map(position).collect::<Result<_>>()?;
-        Ok(Judged { predicted, predicted_status: prediction.status, ..gold(text, taxonomy) })
+        let shown = prediction.scenarios.iter().map(|assigned| match assigned {
+            Assigned::Full { scenario, evidence, .. } => (*scenario, evidence.as_slice()),
+            Assigned::Number(scenario) => (*scenario, &[] as &[Span]),
+        });
+        Ok(Judged {
+            predicted,
+            predicted_status: prediction.status,
+            evidence: evidence(text, shown),
+            certainty: prediction.confidence.zip(prediction.review),
+            ..gold(text, taxonomy)
+        })
     };
     texts.iter().map(judge).collect()
 }

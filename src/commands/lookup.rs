@@ -4,10 +4,12 @@ use std::io::Read;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use serde_json::json;
 
-use medscenario::prediction::Prediction;
+use medscenario::prediction::{Prediction, round};
 use medscenario::record::{Place, Record};
 use medscenario::report::lookup_text;
+use medscenario::taxonomy::{Id, Taxonomy};
 
 use super::{LoadedModel, Outcome};
 use crate::cli::LookupArgs;
@@ -27,10 +29,25 @@ pub fn run(args: &LookupArgs) -> Result<Outcome> {
     let place = Place { file: Arc::from("-"), row: 1 };
     let record = Record { id: "1".to_owned(), text, name: None, columns: Vec::new(), truncated: false, place };
     let prediction = Prediction::new(record, &analysis, &model.taxonomy);
+    let top = ranking(&analysis.probabilities, args.top.unwrap_or(0), &model.taxonomy);
     if args.json {
-        println!("{}", serde_json::to_string(&prediction)?);
+        let mut value = serde_json::to_value(&prediction)?;
+        if args.top.is_some() {
+            let entry =
+                |&(scenario, probability): &(Id, f64)| json!({"scenario": scenario, "probability": probability});
+            value["top"] = top.iter().map(entry).collect();
+        }
+        println!("{value}");
     } else {
-        print!("{}", lookup_text(&prediction, &model.taxonomy, args.lang));
+        print!("{}", lookup_text(&prediction, &top, &model.taxonomy, args.lang));
     }
     Ok(Outcome::Done)
+}
+
+/// The most probable scenarios, the likeliest first.
+fn ranking(probabilities: &[f32], count: usize, taxonomy: &Taxonomy) -> Vec<(Id, f64)> {
+    let mut order: Vec<usize> = (0..probabilities.len()).collect();
+    order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]).then(a.cmp(&b)));
+    order.truncate(count);
+    order.into_iter().map(|index| (taxonomy.scenarios[index].id, round(probabilities[index]))).collect()
 }

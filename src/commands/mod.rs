@@ -18,7 +18,9 @@ use clap::CommandFactory;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use medscenario::bundle::Bundle;
-use medscenario::classifier::Classifier;
+use medscenario::classifier::similarity::LabelVectors;
+use medscenario::classifier::{Classifier, Scorer};
+use medscenario::digest;
 use medscenario::encoder::hub::{self, HubModel, HubOptions};
 use medscenario::prediction::Prediction;
 use medscenario::record::{InputFormat, input, json_problem};
@@ -80,6 +82,7 @@ struct LoadedModel {
     taxonomy: Taxonomy,
     bundle: Bundle,
     classifier: Classifier,
+    zero_shot: bool,
 }
 
 impl LoadedModel {
@@ -90,11 +93,23 @@ impl LoadedModel {
             Some(directory) => Bundle::open(directory)?,
             None => Bundle::builtin()?,
         };
-        bundle.check_taxonomy(&taxonomy)?;
         let device = args.device.open()?;
-        let mut classifier = bundle.load(&device)?;
+        let mut classifier = if args.zero_shot {
+            let encoder = bundle.checkpoint()?.load(&device, false)?;
+            let labels = LabelVectors::new(&taxonomy, &encoder)?;
+            Classifier { encoder, scorer: Scorer::ZeroShot(labels) }
+        } else {
+            bundle.check_taxonomy(&taxonomy)?;
+            bundle.load(&device)?
+        };
         classifier.encoder.batch_tokens = args.batch_tokens;
-        Ok(LoadedModel { taxonomy, bundle, classifier })
+        Ok(LoadedModel { taxonomy, bundle, classifier, zero_shot: args.zero_shot })
+    }
+
+    /// Name and beginning of the digest, as outputs carry them.
+    fn label(&self) -> String {
+        let kind = if self.zero_shot { " (zero-shot)" } else { "" };
+        format!("{}@{}{kind}", self.bundle.manifest.name, digest::short(&self.bundle.digest))
     }
 }
 

@@ -36,8 +36,10 @@ pub fn run(args: &SurveyArgs, quiet: bool) -> Result<Outcome> {
         (count_coded(&paths, args, &taxonomy)?, String::new())
     } else {
         let inputs = input::open_all(&paths, &args.input.options())?;
-        let LoadedModel { taxonomy: loaded, bundle, classifier } = LoadedModel::load(&args.model)?;
-        taxonomy = loaded;
+        let loaded = LoadedModel::load(&args.model)?;
+        let label = loaded.label();
+        let classifier = loaded.classifier;
+        taxonomy = loaded.taxonomy;
         let mut surveyor = Surveyor::new(&taxonomy, &args.by);
         let bar = progress_bar(quiet, rows_hint(&paths, &args.input), "rows");
         let mut pipeline = Pipeline::new(&classifier, &taxonomy);
@@ -59,7 +61,7 @@ pub fn run(args: &SurveyArgs, quiet: bool) -> Result<Outcome> {
         }
         count(&mut piece)?;
         bar.finish_and_clear();
-        (surveyor, format!("{}@{}", bundle.manifest.name, medscenario::digest::short(&bundle.digest)))
+        (surveyor, label)
     };
     let missing = surveyor.missing_columns();
     if !missing.is_empty() {

@@ -1,9 +1,15 @@
 //! `medscenario train`
 
-use anyhow::{Result, bail};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
 
 use medscenario::bundle;
-use medscenario::labels;
+use medscenario::classifier::Analysis;
+use medscenario::labels::{self, LabelledText};
+use medscenario::prediction::Prediction;
+use medscenario::record::{Place, Record};
+use medscenario::taxonomy::Taxonomy;
 use medscenario::train::{TrainOptions, Training, TrainingData};
 
 use super::{Outcome, encoder_directory, load_taxonomy, set_jobs};
@@ -28,6 +34,9 @@ pub fn run(args: &TrainArgs, quiet: bool) -> Result<Outcome> {
         head_rate: args.head_rate,
         units: args.units,
         buckets: args.buckets,
+        dropout: args.dropout,
+        members: args.members,
+        folds: args.folds,
         seed: args.seed,
         ..TrainOptions::default()
     };
@@ -39,11 +48,24 @@ pub fn run(args: &TrainArgs, quiet: bool) -> Result<Outcome> {
         options: &options,
         device: &device,
     };
-    let written = training.run(&args.output, &mut |report| {
+    let trained = training.run(&args.output, &mut |report| {
         if !quiet {
             eprintln!("epoch {}/{}: loss {:.4}", report.epoch, options.epochs, report.loss);
         }
     })?;
-    println!("{}", written.display());
+    if let Some(path) = &args.predictions {
+        let lines = trained.held_out.iter().map(|(text, analysis)| line(text, analysis, &taxonomy));
+        let lines = lines.collect::<Result<String>>()?;
+        std::fs::write(path, lines).with_context(|| format!("Failed to write `{}`", path.display()))?;
+    }
+    println!("{}", trained.manifest.display());
     Ok(Outcome::Done)
+}
+
+/// A prediction on a labelled text, as `classify` writes it.
+fn line(text: &LabelledText, analysis: &Analysis, taxonomy: &Taxonomy) -> Result<String> {
+    let place = Place { file: Arc::from("-"), row: 1 };
+    let columns = Vec::new();
+    let record = Record { id: text.id.clone(), text: text.text.clone(), name: None, columns, truncated: false, place };
+    Ok(serde_json::to_string(&Prediction::new(record, analysis, taxonomy))? + "\n")
 }

@@ -131,6 +131,8 @@ fn columns(layout: TableLayout, others: &[String], taxonomy: &Taxonomy) -> Vec<C
             ("evidence", Text),
             ("evidence_start", Integer),
             ("evidence_end", Integer),
+            ("confidence", Real),
+            ("review", Integer),
             ("truncated", Integer),
             ("taxonomy", Text),
         ],
@@ -141,6 +143,8 @@ fn columns(layout: TableLayout, others: &[String], taxonomy: &Taxonomy) -> Vec<C
             ("scenarios", Text),
             ("categories", Text),
             ("sections", Text),
+            ("confidence", Real),
+            ("review", Integer),
             ("truncated", Integer),
             ("taxonomy", Text),
         ],
@@ -168,6 +172,11 @@ fn text(value: &str) -> Cell {
 
 fn joined(ids: impl Iterator<Item = Id>) -> Cell {
     text(&ids.map(|id| id.to_string()).collect::<Vec<_>>().join(";"))
+}
+
+fn certainty(prediction: &Prediction) -> [Cell; 2] {
+    let review = prediction.review.map_or(Cell::Empty, |review| Cell::Integer(i64::from(review)));
+    [prediction.confidence.map_or(Cell::Empty, Cell::Real), review]
 }
 
 fn other_cells<'a>(prediction: &'a Prediction, others: &'a [String]) -> impl Iterator<Item = Cell> + 'a {
@@ -210,6 +219,7 @@ fn long_rows(prediction: &Prediction, others: &[String], taxonomy: &Taxonomy) ->
                 }
             }
         }
+        cells.extend(certainty(prediction));
         cells.extend([Cell::Integer(i64::from(prediction.truncated)), text(&prediction.taxonomy)]);
         cells.extend(other_cells(prediction, others));
         cells
@@ -229,9 +239,9 @@ fn wide_row(prediction: &Prediction, others: &[String], taxonomy: &Taxonomy) -> 
         joined(assigned.iter().copied()),
         joined(prediction.categories.iter().copied()),
         joined(prediction.sections.iter().copied()),
-        Cell::Integer(i64::from(prediction.truncated)),
-        text(&prediction.taxonomy),
     ];
+    cells.extend(certainty(prediction));
+    cells.extend([Cell::Integer(i64::from(prediction.truncated)), text(&prediction.taxonomy)]);
     cells.extend(other_cells(prediction, others));
     cells.extend(taxonomy.scenarios.iter().map(|entry| Cell::Integer(i64::from(assigned.contains(&entry.id)))));
     cells

@@ -29,12 +29,37 @@ pub fn markdown(evaluation: &Evaluation, title: &str, taxonomy: &str) -> String 
         ("recall at 3", evaluation.recall_at_3),
         ("status accuracy", evaluation.status_accuracy),
         ("calibration error (ECE, micro)", evaluation.calibration_error),
+        ("evidence, token-level F1", evaluation.evidence_f1),
     ] {
         let _ = writeln!(out, "| {name} | {} |", cell(measure));
     }
+    acceptance(&mut out, evaluation);
     entries(&mut out, "Categories", &evaluation.categories);
     entries(&mut out, "Scenarios", &evaluation.scenarios);
     out
+}
+
+/// What is right when the surest documents are accepted without review.
+fn acceptance(out: &mut String, evaluation: &Evaluation) {
+    if evaluation.acceptance.is_empty() {
+        return;
+    }
+    *out += "\n## Accepted without review\n\n\
+             | accepted | lowest confidence | precision | recall | entirely right |\n|---|---|---|---|---|\n";
+    let curve = evaluation.acceptance.iter().map(|point| (false, point));
+    for (flag, point) in evaluation.accepted.iter().map(|point| (true, point)).chain(curve) {
+        let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
+        let _ = writeln!(
+            out,
+            "| {:.0}%{} | {:.3} | {} | {} | {:.3} |",
+            100.0 * point.accepted,
+            if flag { " (`review` is false)" } else { "" },
+            point.confidence,
+            number(point.precision),
+            number(point.recall),
+            point.entirely_right
+        );
+    }
 }
 
 fn entries(out: &mut String, title: &str, entries: &[Entry]) {

@@ -5,10 +5,10 @@ use std::fmt::Write;
 use super::{table, words};
 use crate::labels::Status;
 use crate::prediction::{Assigned, Prediction};
-use crate::taxonomy::{Lang, Taxonomy};
+use crate::taxonomy::{Id, Lang, Taxonomy};
 
-/// A table of scenarios with probability and evidence.
-pub fn text(prediction: &Prediction, taxonomy: &Taxonomy, lang: Lang) -> String {
+/// A table of scenarios with probability and evidence, and below it the scenarios of `top` with their probability.
+pub fn text(prediction: &Prediction, top: &[(Id, f64)], taxonomy: &Taxonomy, lang: Lang) -> String {
     let say = |zh, en| words(lang, zh, en);
     let mut out = String::new();
     if prediction.scenarios.is_empty() {
@@ -47,6 +47,19 @@ pub fn text(prediction: &Prediction, taxonomy: &Taxonomy, lang: Lang) -> String 
             ]);
         }
         let _ = writeln!(out, "{}", table.trim_fmt());
+    }
+    if !top.is_empty() {
+        let mut table = table(&["#", say("最可能的场景", "Most probable"), say("概率", "Probability")], &[0, 2]);
+        for (id, probability) in top {
+            let name = taxonomy.scenario(*id).map_or(String::new(), |entry| entry.name.get(lang).clone());
+            table.add_row([id.to_string(), name, format!("{probability:.2}")]);
+        }
+        let _ = writeln!(out, "{}", table.trim_fmt());
+    }
+    if let (Some(confidence), Some(review)) = (prediction.confidence, prediction.review) {
+        let advice =
+            if review { say("建议人工复核", "please review") } else { say("无需复核", "no review needed") };
+        let _ = writeln!(out, "{} {confidence:.2}{}{advice}", say("置信度", "Confidence"), say("，", ", "));
     }
     let _ = writeln!(out, "{} {}", say("分类体系", "Taxonomy"), prediction.taxonomy);
     out

@@ -21,6 +21,13 @@ const SHARPNESS: f64 = 4.0;
 /// Share of n-grams that are left out in each step, so that no single word carries a scenario.
 const GRAM_DROPOUT: f64 = 0.3;
 
+/// The n-grams of a batch, one after the other: row of the lexical layer, clause that it stands in, weight `[n-grams, 1]`.
+struct Words {
+    rows: Tensor,
+    owners: Tensor,
+    weights: Tensor,
+}
+
 /// The head while it is trained.
 pub(super) struct HeadVariables {
     first: Var,
@@ -61,16 +68,26 @@ impl HeadVariables {
         dense.into_iter().chain(self.lexical.clone()).collect()
     }
 
-    /// `[texts, clauses, hidden]`, `[texts, hidden]` and, where words are used, `[texts * clauses, buckets]` to scores
-    /// `[texts, clauses, outputs]`.
-    fn forward(&self, clauses: &Tensor, document: &Tensor, words: Option<&Tensor>) -> candle_core::Result<Tensor> {
+    /// `[texts, clauses, hidden]`, `[texts, hidden]` and, where they are used, words to scores
+    /// `[texts, clauses, outputs]`. A share `dropout` of inputs and of units is left out.
+    fn forward(
+        &self,
+        clauses: &Tensor,
+        document: &Tensor,
+        words: Option<&Words>,
+        share: f64,
+        random: &mut ChaCha8Rng,
+    ) -> candle_core::Result<Tensor> {
         let (texts, count, hidden) = clauses.dims3()?;
         let document = document.unsqueeze(1)?.broadcast_as((texts, count, hidden))?;
         let input = Tensor::cat(&[clauses, &document], 2)?.reshape((texts * count, 2 * hidden))?;
+        let input = dropout(input, share, random)?;
         let units = input.matmul(&self.first.t()?)?.broadcast_add(&self.first_bias)?.gelu()?;
+        let units = dropout(units, share, random)?;
         let mut scores = units.matmul(&self.second.t()?)?.broadcast_add(&self.second_bias)?;
         if let (Some(lexical), Some(words)) = (&self.lexical, words) {
-            scores = (scores + words.matmul(lexical)?)?;
+            let rows = lexical.index_select(&words.rows, 0)?.broadcast_mul(&words.weights)?;
+            scores = scores.index_add(&words.owners, &rows, 0)?;
         }
         scores.reshape((texts, count, ()))
     }
@@ -165,7 +182,8 @@ impl Trainer<'_> {
         let (clauses, document) =
             if self.options.fine_tune { self.encoded(&examples, &mut random)? } else { self.cached(&examples)? };
         let words = self.words(&examples, &mut random)?;
-        let scores = self.head.forward(&clauses, &document, words.as_ref())?;
+        let dropout = self.options.dropout;
+        let scores = self.head.forward(&clauses, &document, words.as_ref(), dropout, &mut random)?;
         let loss = (self.loss(scores, &examples)? * (1.0 / batch as f64))?;
         Ok((loss.to_scalar::<f32>()?, loss.backward()?))
     }
@@ -219,26 +237,35 @@ impl Trainer<'_> {
         Ok((self.tensor(pool, &[texts, count, tokens])?.matmul(&states)?, document))
     }
 
-    /// Weights of the n-grams of each clause, `[texts * clauses, buckets]`; some are left out.
-    fn words(&self, examples: &[&Example], random: &mut ChaCha8Rng) -> candle_core::Result<Option<Tensor>> {
+    /// The n-grams of each clause, with their weights; some are left out.
+    fn words(&self, examples: &[&Example], random: &mut ChaCha8Rng) -> candle_core::Result<Option<Words>> {
         let buckets = self.options.buckets;
         if buckets == 0 {
             return Ok(None);
         }
         let count = most_clauses(examples);
-        let mut words = vec![0.0f32; examples.len() * count * buckets];
+        let (mut rows, mut owners, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for (text, example) in examples.iter().enumerate() {
             for (clause, grams) in example.grams.iter().enumerate() {
-                let row = (text * count + clause) * buckets;
                 let weight = 1.0 / (grams.len() as f32).sqrt();
                 for &gram in grams {
                     if !random.random_bool(GRAM_DROPOUT) {
-                        words[row + gram as usize % buckets] += weight;
+                        rows.push(gram % buckets as u32);
+                        owners.push((text * count + clause) as u32);
+                        weights.push(weight);
                     }
                 }
             }
         }
-        self.tensor(words, &[examples.len() * count, buckets]).map(Some)
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let found = rows.len();
+        Ok(Some(Words {
+            rows: Tensor::from_vec(rows, found, self.device)?,
+            owners: Tensor::from_vec(owners, found, self.device)?,
+            weights: self.tensor(weights, &[found, 1])?,
+        }))
     }
 
     fn masked(&self, ids: &[u32], content: usize, clauses: &[Vec<usize>], random: &mut ChaCha8Rng) -> Vec<u32> {
@@ -285,6 +312,17 @@ impl Trainer<'_> {
         let text_loss = cross_entropy(&smooth, &text_target)?.sum_all()?;
         clause_loss * 2.0 + text_loss
     }
+}
+
+/// Sets a share of the numbers to zero and scales the others up (Srivastava et al. 2014), with the seed's own choice.
+fn dropout(values: Tensor, share: f64, random: &mut ChaCha8Rng) -> candle_core::Result<Tensor> {
+    if share == 0.0 {
+        return Ok(values);
+    }
+    let kept = (1.0 / (1.0 - share)) as f32;
+    let mask: Vec<f32> = (0..values.elem_count()).map(|_| if random.random_bool(share) { 0.0 } else { kept }).collect();
+    let mask = Tensor::from_vec(mask, values.shape(), values.device())?;
+    values * mask
 }
 
 fn most_clauses(examples: &[&Example]) -> usize {
