@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use medscenario::encoder::DeviceChoice;
 use medscenario::record::{ColumnChoice, InputFormat, InputOptions, LongText};
+use medscenario::report::charts::ChartFormat;
 use medscenario::taxonomy::Lang;
 
 /// Exit statuses, the same for all commands.
@@ -50,7 +51,10 @@ Examples:
 Examples:
   medscenario survey data/products/*.csv
   medscenario survey coded.jsonl --by year --by developer_type --lang zh
-  medscenario survey products.xlsx --format csv -o frequencies.csv")]
+  medscenario survey products.xlsx -o frequencies.xlsx
+  medscenario survey data/products/*.csv --compare
+  medscenario survey may.jsonl --compare january.jsonl --format csv
+  medscenario survey data/products/*.csv --report survey.html --charts charts --chart-format svg,png")]
     Survey(SurveyArgs),
     /// Compare predictions with a labelled set
     #[command(after_help = "\
@@ -179,6 +183,9 @@ pub struct ClassifyArgs {
     /// Reduce `scenarios` to numbers, without probabilities and evidence (JSONL)
     #[arg(long)]
     pub labels_only: bool,
+    /// Write each description into its line as `text`, for reports on coded records (JSONL)
+    #[arg(long)]
+    pub keep_text: bool,
     /// Continue an interrupted run with the same inputs and flags
     #[arg(long, requires = "output")]
     pub resume: bool,
@@ -234,18 +241,52 @@ pub struct SurveyArgs {
     /// Break counts down by a column, or by `year` of the release date; may be repeated
     #[arg(long, value_name = "COLUMN")]
     pub by: Vec<String>,
-    /// Output format
-    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
-    pub format: ReportFormat,
+    /// Output format [default: by extension of the output; table otherwise]
+    #[arg(long, value_enum)]
+    pub format: Option<ReportFormat>,
     /// Output file [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Language of names in tables
+    /// Language of names in tables and charts, and the first one of the report
     #[arg(long, value_enum, default_value_t = Lang::En, env = "MEDSCENARIO_LANG")]
     pub lang: Lang,
-    /// Show scenarios without mentions too
+    /// Show scenarios without mentions too, and all changes
     #[arg(long)]
     pub all: bool,
+    #[command(flatten)]
+    pub compare: CompareArgs,
+    #[command(flatten)]
+    pub present: PresentArgs,
+}
+
+/// What to set beside a survey.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Comparison")]
+pub struct CompareArgs {
+    /// Compare with a published survey by its name, with a result (JSON of `survey`), or with coded records (JSONL)
+    #[arg(long, value_name = "NAME|FILE", num_args = 0..=1, default_missing_value = medscenario::published::DEFAULT)]
+    pub compare: Option<String>,
+    /// Bootstrap resamples of products behind the intervals
+    #[arg(long, default_value_t = medscenario::comparison::RESAMPLES, value_parser = positive, requires = "compare")]
+    pub resamples: usize,
+    /// Seed of the bootstrap
+    #[arg(long, default_value_t = 1, requires = "compare")]
+    pub seed: u64,
+}
+
+/// Reports and charts.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Report")]
+pub struct PresentArgs {
+    /// Write one self-contained HTML page, with the products and the evidence behind every number
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Write the charts into DIRECTORY
+    #[arg(long, value_name = "DIRECTORY")]
+    pub charts: Option<PathBuf>,
+    /// Formats of the charts
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "svg", requires = "charts")]
+    pub chart_format: Vec<ChartFormat>,
 }
 
 /// Format of frequencies.
@@ -257,6 +298,8 @@ pub enum ReportFormat {
     Csv,
     /// JSON
     Json,
+    /// Excel workbook, one sheet per table; needs --output
+    Xlsx,
 }
 
 #[derive(Debug, Args)]

@@ -261,7 +261,8 @@ fn acceptance(accepted: &[&Judged], of: usize) -> Option<Acceptance> {
 }
 
 /// Linear interpolation between order statistics; `None` of nothing.
-fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
+/// Quantile of sorted values, interpolated; `None` where there are none.
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let at = share * last as f64;
     let (below, above) = (at.floor() as usize, at.ceil() as usize);

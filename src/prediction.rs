@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Spans count characters (Unicode scalar values) of the description from 0, half-open. Probabilities have four
-//! decimals. With `--labels-only`, `scenarios` holds numbers. Labelled texts read as predictions too.
+//! decimals. With `--labels-only`, `scenarios` holds numbers; with `--keep-text`, `text` holds the description. Labelled
+//! texts read as predictions too.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -33,6 +34,9 @@ pub struct Prediction {
     /// The product's name, where a column gives it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The description, where it was asked to be kept; reports highlight the evidence in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
     /// Coded, outside or unspecified.
     pub status: Status,
     /// Assigned scenarios, ascending.
@@ -101,6 +105,7 @@ impl Prediction {
             schema: SCHEMA,
             id: record.id,
             name: record.name,
+            text: None,
             status: analysis.status,
             scenarios,
             categories,

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::labels::Status;
 use crate::taxonomy::{Bilingual, Id, Taxonomy};
@@ -58,7 +58,7 @@ impl Tally {
 }
 
 /// A level of the taxonomy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Sections.
@@ -229,7 +229,7 @@ impl<'a> Surveyor<'a> {
 }
 
 /// Columns that usually hold a release date; its first four digits are the year.
-const DATES: [&str; 9] = [
+pub(crate) const DATES: [&str; 9] = [
     "released",
     "release_month",
     "release_date",
@@ -241,7 +241,7 @@ const DATES: [&str; 9] = [
     "发布年月",
 ];
 
-fn year<'v>(value: &impl Fn(&str) -> Option<&'v str>) -> Option<&'v str> {
+pub(crate) fn year<'v>(value: &impl Fn(&str) -> Option<&'v str>) -> Option<&'v str> {
     if let Some(year) = ["year", "Year", "年份"].iter().find_map(|column| value(column)) {
         return Some(year);
     }

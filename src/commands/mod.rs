@@ -5,6 +5,7 @@ mod data;
 mod eval;
 mod lookup;
 mod model;
+mod presentation;
 mod rejections;
 mod survey;
 mod taxonomy;
@@ -200,7 +201,7 @@ fn write_result(path: Option<&Path>, text: &str) -> Result<()> {
 }
 
 /// Refuses to write over an input, or two results over each other.
-fn refuse_overwriting(inputs: &[PathBuf], outputs: [Option<&Path>; 2]) -> Result<()> {
+fn refuse_overwriting<const N: usize>(inputs: &[PathBuf], outputs: [Option<&Path>; N]) -> Result<()> {
     // A file that is not there yet is told by its directory and name.
     let place = |path: &Path| -> Option<PathBuf> {
         path.canonicalize().ok().or_else(|| {
@@ -216,12 +217,13 @@ fn refuse_overwriting(inputs: &[PathBuf], outputs: [Option<&Path>; 2]) -> Result
             bail!("`{}` is an input and would be overwritten; choose another file", output.display());
         }
     }
-    match outputs {
-        [Some(one), Some(other)] if place(one).is_some() && place(one) == place(other) => {
-            bail!("`{}` is named for two results; choose another file for one of them", one.display())
+    let named: Vec<&Path> = outputs.into_iter().flatten().collect();
+    for (at, one) in named.iter().enumerate() {
+        if place(one).is_some() && named[at + 1..].iter().any(|other| place(one) == place(other)) {
+            bail!("`{}` is named for two results; choose another file for one of them", one.display());
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// Checks that a coded record belongs to the taxonomy in use; records that name none pass.

@@ -1,23 +1,24 @@
 //! `medscenario survey`
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
+use medscenario::microdata::Microdata;
 use medscenario::pipeline::{Piece, Pipeline};
 use medscenario::prediction::{Assigned, Prediction};
 use medscenario::record::{InputFormat, Records, input};
-use medscenario::report::{survey_csv, survey_text};
 use medscenario::survey::Surveyor;
 use medscenario::taxonomy::{Id, Taxonomy};
 
 use super::rejections::Rejections;
 use super::{
-    LoadedModel, Outcome, check_taxonomy, load_taxonomy, parse_prediction, progress_bar, refuse_overwriting, rows_hint,
+    LoadedModel, Outcome, check_taxonomy, load_taxonomy, parse_prediction, presentation, progress_bar,
+    refuse_overwriting, rows_hint,
 };
-use crate::cli::{ReportFormat, SurveyArgs};
+use crate::cli::SurveyArgs;
 
 /// Lines that are looked over for the first object of a JSONL file.
 const FIRST_LINES: usize = 1000;
@@ -28,24 +29,35 @@ pub fn run(args: &SurveyArgs, quiet: bool) -> Result<Outcome> {
     if coded.iter().any(|coded| *coded) && !coded.iter().all(|coded| *coded) {
         bail!("some inputs are coded and others are not; survey them apart, or classify the others first");
     }
-    refuse_overwriting(&paths, [args.output.as_deref(), args.input.errors.as_deref()])?;
+    let format = presentation::format(args)?;
+    let report = args.present.report.as_deref();
+    let read: Vec<PathBuf> = paths.iter().cloned().chain(args.compare.compare.iter().map(PathBuf::from)).collect();
+    refuse_overwriting(&read, [args.output.as_deref(), args.input.errors.as_deref(), report])?;
     let mut rejections = Rejections::open(args.input.errors.as_deref(), quiet, None)?;
     let taxonomy;
+    let mut microdata;
+    let other;
     let (surveyor, model) = if coded.contains(&true) {
         taxonomy = load_taxonomy(args.model.taxonomy.as_deref())?;
-        (count_coded(&paths, args, &taxonomy)?, String::new())
+        other = presentation::Other::read(args.compare.compare.as_deref(), &taxonomy)?;
+        microdata = presentation::wanted(args).then(|| Microdata::new(&taxonomy));
+        (count_coded(&paths, &args.by, &taxonomy, microdata.as_mut())?, String::new())
     } else {
         let inputs = input::open_all(&paths, &args.input.options())?;
         let loaded = LoadedModel::load(&args.model)?;
         let label = loaded.label();
         let classifier = loaded.classifier;
         taxonomy = loaded.taxonomy;
+        other = presentation::Other::read(args.compare.compare.as_deref(), &taxonomy)?;
+        microdata = presentation::wanted(args).then(|| Microdata::new(&taxonomy));
         let mut surveyor = Surveyor::new(&taxonomy, &args.by);
         let bar = progress_bar(quiet, rows_hint(&paths, &args.input), "rows");
-        let mut pipeline = Pipeline::new(&classifier, &taxonomy);
+        let mut pipeline = Pipeline::new(&classifier, &taxonomy).keep_text(report.is_some());
         let mut piece = Piece::default();
         let mut count = |piece: &mut Piece| -> Result<()> {
-            pipeline.predict(piece.take())?.iter().for_each(|prediction| add(&mut surveyor, prediction));
+            for prediction in &pipeline.predict(piece.take())? {
+                add(&mut surveyor, prediction, microdata.as_mut());
+            }
             Ok(())
         };
         for next in Records::new(inputs, args.input.max_chars, args.input.long_text) {
@@ -71,22 +83,20 @@ pub fn run(args: &SurveyArgs, quiet: bool) -> Result<Outcome> {
         );
     }
     let survey = surveyor.finish(taxonomy.label(), model, rejections.count);
-    let text = match args.format {
-        ReportFormat::Table => survey_text(&survey, args.lang, args.all),
-        ReportFormat::Csv => survey_csv(&survey),
-        ReportFormat::Json => serde_json::to_string_pretty(&survey)? + "\n",
-    };
-    super::write_result(args.output.as_deref(), &text)?;
+    presentation::present(args, format, &paths, &survey, microdata.as_ref(), other, quiet)?;
     Ok(if rejections.finish()? > 0 { Outcome::Rejections } else { Outcome::Done })
 }
 
-fn add(surveyor: &mut Surveyor<'_>, prediction: &Prediction) {
+fn add(surveyor: &mut Surveyor<'_>, prediction: &Prediction, microdata: Option<&mut Microdata<'_>>) {
+    if let Some(microdata) = microdata {
+        microdata.add(prediction);
+    }
     let scenarios: Vec<Id> = prediction.scenarios.iter().map(Assigned::id).collect();
     surveyor.add(prediction.status, &scenarios, prediction.truncated, |column| prediction.column(column));
 }
 
 /// Whether the first object of a JSONL file is a prediction or a labelled text.
-fn is_coded(path: &Path) -> bool {
+pub(super) fn is_coded(path: &Path) -> bool {
     if input::by_extension(path) != Some(InputFormat::Jsonl) {
         return false;
     }
@@ -98,8 +108,13 @@ fn is_coded(path: &Path) -> bool {
 }
 
 /// Counts records that were coded before. A line that is none is an error: a survey of half a file is no survey.
-fn count_coded<'a>(paths: &[PathBuf], args: &SurveyArgs, taxonomy: &'a Taxonomy) -> Result<Surveyor<'a>> {
-    let mut surveyor = Surveyor::new(taxonomy, &args.by);
+pub(super) fn count_coded<'a>(
+    paths: &[PathBuf],
+    by: &[String],
+    taxonomy: &'a Taxonomy,
+    mut microdata: Option<&mut Microdata<'_>>,
+) -> Result<Surveyor<'a>> {
+    let mut surveyor = Surveyor::new(taxonomy, by);
     let mut seen = std::collections::HashSet::new();
     for path in paths {
         let file = std::fs::File::open(path).with_context(|| format!("Failed to open `{}`", path.display()))?;
@@ -129,9 +144,8 @@ fn count_coded<'a>(paths: &[PathBuf], args: &SurveyArgs, taxonomy: &'a Taxonomy)
                     prediction.id
                 );
             }
-            add(&mut surveyor, &prediction);
+            add(&mut surveyor, &prediction, microdata.as_deref_mut());
         }
     }
-    std::io::stdout().flush()?;
     Ok(surveyor)
 }

@@ -1,18 +1,29 @@
-//! Results for people: tables for the terminal, CSV, and Markdown. Pure functions from results to text.
+//! Results for people: tables for the terminal, CSV, Markdown, workbooks, charts and a page. Pure functions from results
+//! to text or bytes.
 
+pub mod charts;
+mod comparison;
 mod evaluation;
+pub mod html;
 mod lookup;
 mod survey;
 mod taxonomy;
+mod workbook;
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 
+use crate::survey::Level;
 use crate::taxonomy::Lang;
 
+pub use comparison::{
+    csv as comparison_csv, published_csv as published_comparison_csv, published_text as published_comparison_text,
+    text as comparison_text,
+};
 pub use evaluation::markdown as evaluation_markdown;
 pub use lookup::text as lookup_text;
 pub use survey::{csv as survey_csv, text as survey_text};
 pub use taxonomy::{entry as taxonomy_entry, tree as taxonomy_tree};
+pub use workbook::{WorkbookError, workbook as survey_workbook};
 
 /// Rules above, below and under the header; none between rows, so that long tables stay short.
 const STYLE: TableStyle = TableStyle::new()
@@ -37,6 +48,15 @@ fn words(lang: Lang, zh: &'static str, en: &'static str) -> &'static str {
     match lang {
         Lang::Zh => zh,
         Lang::En => en,
+    }
+}
+
+/// The word for a level.
+fn level_name(level: Level, lang: Lang) -> &'static str {
+    match level {
+        Level::Section => words(lang, "部分", "sections"),
+        Level::Category => words(lang, "类别", "categories"),
+        Level::Scenario => words(lang, "场景", "scenarios"),
     }
 }
 
