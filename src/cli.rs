@@ -388,8 +388,9 @@ pub struct TrainArgs {
     /// Average N heads trained from different seeds; needs --freeze-encoder
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive, requires = "freeze_encoder")]
     pub members: usize,
-    /// Learn from the calibration texts too: calibrate on scores of N models that each did not see a part of them
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive, requires = "calibrate")]
+    /// Learn from the calibration texts too (without --calibrate: from all texts), and calibrate on scores of N models that
+    /// each did not see a part of them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
     pub folds: usize,
     /// Seed of every random choice
     #[arg(long, default_value_t = 1)]

@@ -56,7 +56,8 @@ pub struct TrainOptions {
     pub dropout: f64,
     /// Heads that are trained from different seeds and averaged, where the encoder is frozen.
     pub members: usize,
-    /// Parts into which the calibration texts are split to be learned from too; 1: they are not learned from.
+    /// Parts into which the calibration texts, or all texts where there are none, are split to be learned from and
+    /// calibrated on; 1: no text serves both.
     pub folds: usize,
     /// Share of tokens that are masked in training.
     pub mask_share: f64,
@@ -149,7 +150,8 @@ pub struct Training<'a> {
     pub encoder: &'a Path,
     /// Texts to train on.
     pub data: TrainingData<'a>,
-    /// Texts that calibration and thresholds are fitted to; a tenth of `data` is held out where there is none.
+    /// Texts that calibration and thresholds are fitted to; where there is none, a tenth of `data` is held out, or with
+    /// folds each text in turn.
     pub calibration: TrainingData<'a>,
     /// The taxonomy that the texts are coded with.
     pub taxonomy: &'a Taxonomy,
@@ -166,10 +168,11 @@ impl Training<'_> {
     /// The encoder cannot be loaded, candle fails, or the directory cannot be written.
     pub fn run(&self, directory: &Path, progress: &mut dyn FnMut(EpochReport)) -> Result<Trained<'_>, TrainError> {
         let mut random = ChaCha8Rng::seed_from_u64(self.options.seed);
-        let (mut fitted, held_out) = if self.calibration.texts.is_empty() {
-            split(self.data.texts, &mut random)
-        } else {
-            (self.data.texts.iter().collect(), self.calibration.texts.iter().collect::<Vec<_>>())
+        let texts = self.data.texts.iter();
+        let (mut fitted, held_out) = match (self.calibration.texts.is_empty(), self.options.folds) {
+            (true, ..=1) => split(self.data.texts, &mut random),
+            (true, _) => (Vec::new(), texts.collect()),
+            (false, _) => (texts.collect(), self.calibration.texts.iter().collect::<Vec<_>>()),
         };
         let mut judged = Vec::new();
         if self.options.folds > 1 {

@@ -6,7 +6,8 @@ Embeddings Multilingual using Knowledge Distillation" (EMNLP 2020), with an Info
 
     python pretrain.py tokenizer --corpora DIR --out WORK
     python pretrain.py general   --corpora DIR --out WORK --minutes 18
-    python pretrain.py domain    --corpora DIR --out WORK --minutes 6
+    python pretrain.py domain    --corpora DIR --out WORK --minutes 9
+    python pretrain.py task      --out WORK --epochs 5
     python pretrain.py export    --out WORK --to DIRECTORY
 
 Each stage writes a checkpoint into WORK and resumes from it. README.md lists the corpora with their licences.
@@ -36,6 +37,8 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY = 12_000
 WIDTH = 256
 MAX_TOKENS = 96
+# The last stage sees longer texts; masked tokens and dropout keep it from learning the corpus by heart.
+TASK_TOKENS, TASK_MASK, TASK_DROPOUT = 160, 0.2, 0.15
 SEED = 20251120
 
 PARALLEL = ["zh-en-tico19", "zh-en-tico19-terms", "zh-en-openehr", "zh-en-hf-course", "zh-en-hf-course-subtitles"]
@@ -352,6 +355,148 @@ def train(stage, corpora, out, minutes):
     torch.save({"student": student.state_dict()}, checkpoint)
 
 
+SEPARATORS = set("。！？；，、：!?;\n\r|（）()【】[]《》“”「」")
+
+
+def separates(previous, character, following):
+    if character in SEPARATORS:
+        return True
+    if character == ".":
+        return following.isspace() or not (following.isascii() and following.isalnum()) and not previous.isdigit()
+    return character in ",:" and not (previous.isdigit() and following.isdigit())
+
+
+def spans(text):
+    """Clauses of a text as half-open character ranges, as `src/segment.rs` finds them."""
+    found, start, end = [], None, 0
+    for at, character in enumerate(text):
+        if separates(text[at - 1] if at else " ", character, text[at + 1] if at + 1 < len(text) else " "):
+            if start is not None:
+                found.append((start, end))
+            start = None
+        elif not character.isspace():
+            start = at if start is None else start
+            end = at + 1
+    if start is not None:
+        found.append((start, end))
+    return found or [(0, len(text))]
+
+
+class Example:
+    """Token ids of a text, the tokens of each clause, and what clauses and text should score."""
+
+    def __init__(self, tokenizer, text, outputs):
+        encoding = tokenizer.encode(text["text"])
+        ids, offsets = encoding.ids, encoding.offsets
+        if len(ids) > TASK_TOKENS:
+            ids, offsets = ids[: TASK_TOKENS - 1] + [3], offsets[: TASK_TOKENS - 1] + [(0, 0)]
+        pieces = [(a, b, [i for i, (x, y) in enumerate(offsets) if x < y and x < b and y > a]) for a, b in spans(text["text"])]
+        pieces = [piece for piece in pieces if piece[2]]
+        self.ids, self.clauses = ids, [tokens for _, _, tokens in pieces]
+        self.clause_target = torch.zeros(len(pieces), len(outputs) + 1)
+        self.text_target = torch.zeros(len(outputs) + 1)
+        self.clauses_known = text["status"] != "outside"
+        for scenario in text["scenarios"]:
+            column, marked = outputs[scenario], False
+            self.text_target[column] = 1
+            for quote in text["evidence"].get(str(scenario), []):
+                start = text["text"].find(quote)
+                for row, (a, b, _) in enumerate(pieces):
+                    overlap = min(b, start + len(quote)) - max(a, start)
+                    if overlap > 0 and (3 * overlap >= b - a or 3 * overlap >= len(quote)):
+                        self.clause_target[row, column] = 1
+                        marked = True
+            self.clauses_known &= marked
+        if text["status"] == "outside":
+            self.text_target[-1] = 1
+
+
+class Coder(nn.Module):
+    """The encoder with a head that only this stage uses: scores of every clause from its mean state and the text's."""
+
+    def __init__(self, bert, outputs):
+        super().__init__()
+        self.bert = bert
+        self.dropout = nn.Dropout(0.2)
+        self.first = nn.Linear(2 * WIDTH, 256)
+        self.second = nn.Linear(256, outputs)
+        nn.init.constant_(self.second.bias, -4.0)
+
+    def forward(self, examples):
+        ids, mask = collate([example.ids for example in examples])
+        count = max(len(example.clauses) for example in examples)
+        pool = torch.zeros(len(examples), count + 1, ids.shape[1])
+        for row, example in enumerate(examples):
+            pool[row, -1, 1 : len(example.ids) - 1] = 1 / max(1, len(example.ids) - 2)
+            for clause, tokens in enumerate(example.clauses):
+                pool[row, clause, tokens] = 1 / len(tokens)
+        if self.training:
+            hidden = (torch.rand(ids.shape) < TASK_MASK) & (ids > 4)
+            ids = torch.where(hidden, torch.tensor(4), ids)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            states = self.bert(input_ids=ids, attention_mask=mask).last_hidden_state
+        pooled = pool @ states.float()
+        whole = pooled[:, -1:].expand(-1, count, -1)
+        return self.second(F.gelu(self.first(self.dropout(torch.cat([pooled[:, :-1], whole], dim=-1)))))
+
+
+def task_loss(scores, examples):
+    """The loss of `medscenario train`: clauses learn from the evidence, texts through a smooth maximum over clauses."""
+    target, weight, absent = torch.zeros(scores.shape), torch.zeros(scores.shape[:2]), torch.full(scores.shape[:2], -1e4)
+    for row, example in enumerate(examples):
+        count = len(example.clauses)
+        target[row, :count] = example.clause_target
+        absent[row, :count] = 0
+        if example.clauses_known:
+            weight[row, :count] = 1 / count
+    clauses = (F.binary_cross_entropy_with_logits(scores, target, reduction="none").sum(-1) * weight).sum()
+    smooth = torch.logsumexp(4 * scores + absent.unsqueeze(-1), 1) / 4
+    texts = torch.stack([example.text_target for example in examples])
+    return (2 * clauses + F.binary_cross_entropy_with_logits(smooth, texts, reduction="none").sum()) / len(examples)
+
+
+def train_task(out, epochs):
+    """Fine-tunes the encoder on the labelled training corpus; its head is thrown away."""
+    torch.manual_seed(SEED)
+    rng = random.Random(SEED)
+    tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
+    student = Student(tokenizer.get_vocab_size())
+    student.load_state_dict(torch.load(out / "student.pt")["student"])
+    outputs = {entry["id"]: column for column, entry in enumerate(taxonomy())}
+    examples = [Example(tokenizer, text, outputs) for text in training_texts()]
+    coder = Coder(student.bert, len(outputs) + 1)
+    for module in coder.bert.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = TASK_DROPOUT
+    head = [*coder.first.parameters(), *coder.second.parameters()]
+    optimizer = torch.optim.AdamW([{"params": coder.bert.parameters(), "lr": 3e-4}, {"params": head, "lr": 1e-3}], weight_decay=0.01)
+    highest = [group["lr"] for group in optimizer.param_groups]
+    total, step = epochs * -(-len(examples) // 32), 0
+    for epoch in range(epochs):
+        rng.shuffle(examples)
+        # Texts of like length share a step, which keeps padding small; the steps come in random order.
+        batches = []
+        for start in range(0, len(examples), 256):
+            window = sorted(examples[start : start + 256], key=lambda example: len(example.ids))
+            batches += [window[at : at + 32] for at in range(0, len(window), 32)]
+        rng.shuffle(batches)
+        coder.train()
+        losses, begun = 0.0, time.time()
+        for batch in batches:
+            share = step / total
+            for group, rate in zip(optimizer.param_groups, highest):
+                group["lr"] = rate * min(share / 0.1 + 1e-3, (1 - share) / 0.9)
+            loss = task_loss(coder(batch), batch)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(coder.parameters(), 1.0)
+            optimizer.step()
+            losses += loss.item()
+            step += 1
+        print(f"task epoch {epoch + 1}/{epochs} loss {losses / len(batches):.3f} {time.time() - begun:.0f} s", flush=True)
+    torch.save({"student": student.state_dict()}, out / "student.pt")
+
+
 def export(out, target):
     """Hugging Face layout with f16 weights, sentence-transformers' pooling files included."""
     student_state = torch.load(out / "student.pt")["student"]
@@ -381,17 +526,20 @@ def export(out, target):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=["tokenizer", "general", "domain", "export"])
+    parser.add_argument("stage", choices=["tokenizer", "general", "domain", "task", "export"])
     parser.add_argument("--corpora", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--to", type=Path)
     parser.add_argument("--minutes", type=float, default=18)
+    parser.add_argument("--epochs", type=int, default=5)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     if options.stage == "tokenizer":
         train_tokenizer(options.corpora, options.out)
     elif options.stage == "export":
         export(options.out, options.to)
+    elif options.stage == "task":
+        train_task(options.out, options.epochs)
     else:
         train(options.stage, options.corpora, options.out, options.minutes)
 
