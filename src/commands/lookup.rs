@@ -26,7 +26,7 @@ pub fn run(args: &LookupArgs) -> Result<Outcome> {
     let analysis = model.classifier.analyze(&[&text])?.remove(0);
     let place = Place { file: Arc::from("-"), row: 1 };
     let record = Record { id: "1".to_owned(), text, name: None, columns: Vec::new(), truncated: false, place };
-    let prediction = Prediction::new(record, &analysis, &model.taxonomy);
+    let prediction = Prediction::new(record, &analysis, &model.taxonomy).without_probabilities().without_text();
     if args.json {
         println!("{}", serde_json::to_string(&prediction)?);
     } else {

@@ -1,22 +1,20 @@
 //! `medscenario survey`
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::{Map, Value};
 
 use medscenario::pipeline::{Piece, Pipeline};
 use medscenario::prediction::{Assigned, Prediction};
 use medscenario::record::{InputFormat, Records, input};
 use medscenario::report::{survey_csv, survey_text};
-use medscenario::survey::Surveyor;
+use medscenario::survey::{Audit, Coded, Surveyor};
 use medscenario::taxonomy::{Id, Taxonomy};
 
 use super::rejections::Rejections;
-use super::{
-    LoadedModel, Outcome, check_taxonomy, load_taxonomy, parse_prediction, progress_bar, refuse_overwriting, rows_hint,
-};
+use super::{LoadedModel, Outcome, for_each_coded, load_taxonomy, progress_bar, refuse_overwriting, rows_hint};
 use crate::cli::{ReportFormat, SurveyArgs};
 
 /// Lines that are looked over for the first object of a JSONL file.
@@ -28,7 +26,14 @@ pub fn run(args: &SurveyArgs, quiet: bool) -> Result<Outcome> {
     if coded.iter().any(|coded| *coded) && !coded.iter().all(|coded| *coded) {
         bail!("some inputs are coded and others are not; survey them apart, or classify the others first");
     }
-    refuse_overwriting(&paths, [args.output.as_deref(), args.input.errors.as_deref()])?;
+    if !args.audit.is_empty() && !coded.contains(&true) {
+        bail!(
+            "an audit sheet belongs to the output of `classify`, not to a raw table; classify it first, with \
+             --probabilities --keep-text, draw the sample from that file, and survey that file"
+        );
+    }
+    let read: Vec<PathBuf> = paths.iter().chain(&args.audit).cloned().collect();
+    refuse_overwriting(&read, [args.output.as_deref(), args.input.errors.as_deref()])?;
     let mut rejections = Rejections::open(args.input.errors.as_deref(), quiet, None)?;
     let taxonomy;
     let (surveyor, model) = if coded.contains(&true) {
@@ -80,7 +85,14 @@ pub fn run(args: &SurveyArgs, quiet: bool) -> Result<Outcome> {
 
 fn add(surveyor: &mut Surveyor<'_>, prediction: &Prediction) {
     let scenarios: Vec<Id> = prediction.scenarios.iter().map(Assigned::id).collect();
-    surveyor.add(prediction.status, &scenarios, prediction.truncated, |column| prediction.column(column));
+    let coded = Coded {
+        id: &prediction.id,
+        status: prediction.status,
+        scenarios: &scenarios,
+        probabilities: &prediction.probabilities,
+        truncated: prediction.truncated,
+    };
+    surveyor.add(&coded, |column| prediction.column(column));
 }
 
 /// Whether the first object of a JSONL file is a prediction or a labelled text.
@@ -95,41 +107,20 @@ fn is_coded(path: &Path) -> bool {
     first.is_some_and(|object| serde_json::from_value::<Prediction>(object.into()).is_ok())
 }
 
-/// Counts records that were coded before. A line that is none is an error: a survey of half a file is no survey.
+/// Counts records that were coded before.
 fn count_coded<'a>(paths: &[PathBuf], args: &SurveyArgs, taxonomy: &'a Taxonomy) -> Result<Surveyor<'a>> {
     let mut surveyor = Surveyor::new(taxonomy, &args.by);
-    let mut seen = std::collections::HashSet::new();
-    for path in paths {
-        let file = std::fs::File::open(path).with_context(|| format!("Failed to open `{}`", path.display()))?;
-        for (index, line) in BufReader::new(file).lines().enumerate() {
-            let place = || format!("Failed to read `{}` line {}", path.display(), index + 1);
-            let line = line.with_context(place)?;
-            if line.trim().is_empty() {
-                continue;
-            }
-            let prediction = parse_prediction(&line).with_context(place)?;
-            check_taxonomy(&prediction, taxonomy).with_context(place)?;
-            if let Some(unknown) =
-                prediction.scenarios.iter().map(Assigned::id).find(|&id| taxonomy.position(id).is_none())
-            {
-                bail!(
-                    "`{}` line {}: scenario {unknown} is not in taxonomy `{}`; choose its --taxonomy",
-                    path.display(),
-                    index + 1,
-                    taxonomy.id
-                );
-            }
-            if !seen.insert(medscenario::digest::key(prediction.id.as_bytes())) {
-                bail!(
-                    "`{}` line {}: id `{}` occurs a second time; each product counts once",
-                    path.display(),
-                    index + 1,
-                    prediction.id
-                );
-            }
-            add(&mut surveyor, &prediction);
-        }
+    if !args.audit.is_empty() {
+        let [coded] = paths else {
+            bail!("an audit belongs to one coded file, and {} are named; survey that one", paths.len());
+        };
+        let frame = super::audit::frame(coded, taxonomy)?;
+        let combined = super::audit::combined(&args.audit, &frame, taxonomy, true)?;
+        surveyor = surveyor.with_audit(Audit { records: combined.records, cluster: args.cluster.clone() });
     }
-    std::io::stdout().flush()?;
+    for_each_coded(paths, taxonomy, |prediction| add(&mut surveyor, &prediction))?;
+    if let Some(column) = surveyor.missing_cluster() {
+        bail!("no record has a column `{column}`; --cluster takes a column of the input, such as the developer");
+    }
     Ok(surveyor)
 }
