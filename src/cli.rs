@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use medscenario::audit::design::Design;
 use medscenario::encoder::DeviceChoice;
 use medscenario::record::{ColumnChoice, InputFormat, InputOptions, LongText};
 use medscenario::report::charts::ChartFormat;
+use medscenario::survey::Level;
 use medscenario::taxonomy::Lang;
 
 /// Exit statuses, the same for all commands.
@@ -54,8 +56,12 @@ Examples:
   medscenario survey products.xlsx -o frequencies.xlsx
   medscenario survey data/products/*.csv --compare
   medscenario survey may.jsonl --compare january.jsonl --format csv
-  medscenario survey data/products/*.csv --report survey.html --charts charts --chart-format svg,png")]
+  medscenario survey data/products/*.csv --report survey.html --charts charts --chart-format svg,png
+  medscenario survey coded.jsonl --audit sheet.csv --cluster developer")]
     Survey(SurveyArgs),
+    /// Draw records for people to code, compare, and plan how many
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Compare predictions with a labelled set
     #[command(after_help = "\
 Examples:
@@ -183,7 +189,10 @@ pub struct ClassifyArgs {
     /// Reduce `scenarios` to numbers, without probabilities and evidence (JSONL)
     #[arg(long)]
     pub labels_only: bool,
-    /// Write each description into its line as `text`, for reports on coded records (JSONL)
+    /// Write every scenario's probability, which `survey` sums up to expected counts (JSONL)
+    #[arg(long)]
+    pub probabilities: bool,
+    /// Write each description into its line as `text`, for audits of and reports on coded records (JSONL)
     #[arg(long)]
     pub keep_text: bool,
     /// Continue an interrupted run with the same inputs and flags
@@ -241,6 +250,12 @@ pub struct SurveyArgs {
     /// Break counts down by a column, or by `year` of the release date; may be repeated
     #[arg(long, value_name = "COLUMN")]
     pub by: Vec<String>,
+    /// Filled audit sheet, from which counts are corrected; may be given twice, once for each of two coders
+    #[arg(long, value_name = "SHEET")]
+    pub audit: Vec<PathBuf>,
+    /// Column whose values are clusters of records that resemble each other, such as developer
+    #[arg(long, value_name = "COLUMN", requires = "audit")]
+    pub cluster: Option<String>,
     /// Output format [default: by extension of the output; table otherwise]
     #[arg(long, value_enum)]
     pub format: Option<ReportFormat>,
@@ -441,6 +456,90 @@ Examples:
         first: PathBuf,
         /// Codes of the second coder
         second: PathBuf,
+        /// Taxonomy directory or file [default: the built-in taxonomy nhc-2024]
+        #[arg(long, value_name = "PATH")]
+        taxonomy: Option<PathBuf>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Draw a sample with known probabilities, and write a sheet for people to fill in
+    #[command(after_help = "\
+Examples:
+  medscenario classify products.csv -o coded.jsonl --probabilities --keep-text
+  medscenario audit sample coded.jsonl -n 100 -o sheet.xlsx
+  medscenario audit sample coded.jsonl -n 100 --design uncertainty --seed 7 --cluster developer -o sheet.csv
+
+Coders fill in `status` (coded, outside or unspecified) and, where it is coded, `scenarios`: numbers separated by `;`.
+Two coders each fill in a copy.")]
+    Sample {
+        /// Output of `classify` (JSONL) with --keep-text
+        coded: PathBuf,
+        /// Records to draw
+        #[arg(short = 'n', long, value_parser = positive)]
+        number: usize,
+        /// How to draw them
+        #[arg(long, value_enum, default_value_t = Design::Random)]
+        design: Design,
+        /// Seed of the draw
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// The sheet: .csv, .tsv or .xlsx
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+        /// Column to note in the sheet, such as developer
+        #[arg(long, value_name = "COLUMN")]
+        cluster: Option<String>,
+        /// Show coders what the classifier said, which makes them agree with it more than they would
+        #[arg(long)]
+        show_predictions: bool,
+        /// Taxonomy directory or file [default: the built-in taxonomy nhc-2024]
+        #[arg(long, value_name = "PATH")]
+        taxonomy: Option<PathBuf>,
+    },
+    /// Compare the classifier with a filled sheet, and two coders with each other
+    #[command(after_help = "\
+Examples:
+  medscenario audit score coded.jsonl sheet.csv
+  medscenario audit score coded.jsonl first.xlsx second.xlsx --json")]
+    Score {
+        /// The coded file that the sample was drawn from
+        coded: PathBuf,
+        /// The filled sheet, or those of two coders
+        #[arg(required = true, num_args = 1..=2)]
+        sheets: Vec<PathBuf>,
+        /// Taxonomy directory or file [default: the built-in taxonomy nhc-2024]
+        #[arg(long, value_name = "PATH")]
+        taxonomy: Option<PathBuf>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say how many records to audit for intervals of a given width
+    #[command(after_help = "\
+Examples:
+  medscenario audit plan --width 0.05
+  medscenario audit plan coded.jsonl --width 0.05 --level category
+  medscenario audit plan coded.jsonl --pilot sheet.csv --width 0.02 --level scenario --id 65")]
+    Plan {
+        /// Output of `classify` (JSONL) [default: none; then the largest need]
+        coded: Option<PathBuf>,
+        /// Width of the 95% interval of a share of records; 0.05 is 2.5 percentage points to each side
+        #[arg(long, value_parser = rate)]
+        width: f64,
+        /// Level of the taxonomy
+        #[arg(long, value_enum, default_value_t = Level::Category)]
+        level: Level,
+        /// Only the entry with this number
+        #[arg(long)]
+        id: Option<u32>,
+        /// Filled sheet of a first, smaller audit
+        #[arg(long, value_name = "SHEET", requires = "coded")]
+        pilot: Option<PathBuf>,
         /// Taxonomy directory or file [default: the built-in taxonomy nhc-2024]
         #[arg(long, value_name = "PATH")]
         taxonomy: Option<PathBuf>,

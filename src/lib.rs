@@ -1,6 +1,7 @@
 //! Assigns descriptions of medical AI products to the scenarios of a taxonomy, and counts mention frequencies.
 
 pub mod agreement;
+pub mod audit;
 pub mod bundle;
 pub mod classifier;
 pub mod comparison;

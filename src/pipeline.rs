@@ -25,19 +25,12 @@ pub struct Pipeline<'a> {
     classifier: &'a Classifier,
     taxonomy: &'a Taxonomy,
     known: LruCache<u128, Arc<Analysis>>,
-    keep_text: bool,
 }
 
 impl<'a> Pipeline<'a> {
     /// A pipeline that has seen nothing yet.
     pub fn new(classifier: &'a Classifier, taxonomy: &'a Taxonomy) -> Pipeline<'a> {
-        Pipeline { classifier, taxonomy, known: LruCache::new(REMEMBERED), keep_text: false }
-    }
-
-    /// Whether predictions carry the descriptions; they do not unless asked to.
-    pub fn keep_text(mut self, keep: bool) -> Pipeline<'a> {
-        self.keep_text = keep;
-        self
+        Pipeline { classifier, taxonomy, known: LruCache::new(REMEMBERED) }
     }
 
     /// Predictions of a piece, in its order.
@@ -67,10 +60,7 @@ impl<'a> Pipeline<'a> {
         Ok(piece
             .into_iter()
             .zip(keys)
-            .map(|(record, key)| {
-                let text = self.keep_text.then(|| record.text.clone());
-                Prediction { text, ..Prediction::new(record, &analyses[&key], self.taxonomy) }
-            })
+            .map(|(record, key)| Prediction::new(record, &analyses[&key], self.taxonomy))
             .collect())
     }
 }

@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Spans count characters (Unicode scalar values) of the description from 0, half-open. Probabilities have four
-//! decimals. With `--labels-only`, `scenarios` holds numbers; with `--keep-text`, `text` holds the description. Labelled
-//! texts read as predictions too.
+//! decimals. With `--labels-only`, `scenarios` holds numbers. With `--probabilities`, `probabilities` holds the probability
+//! of every scenario of the taxonomy, in its order, with six decimals, because they are summed; with `--keep-text`, `text`
+//! holds the description. Labelled texts read as predictions too.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -59,6 +60,9 @@ pub struct Prediction {
     /// Taxonomy and the beginning of its digest.
     #[serde(default)]
     pub taxonomy: String,
+    /// Probability of every scenario, in the taxonomy's order, rounded to six decimals; empty where they were not kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probabilities: Vec<f64>,
     /// All other columns of the record, as text.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub columns: Map<String, Value>,
@@ -105,7 +109,7 @@ impl Prediction {
             schema: SCHEMA,
             id: record.id,
             name: record.name,
-            text: None,
+            text: Some(record.text),
             status: analysis.status,
             scenarios,
             categories,
@@ -114,11 +118,24 @@ impl Prediction {
             review: Some(analysis.review),
             truncated: record.truncated,
             taxonomy: taxonomy.label(),
+            probabilities: analysis.probabilities.iter().map(|&probability| finely(probability)).collect(),
             columns: record.columns.into_iter().map(|(key, value)| (key.to_string(), Value::String(value))).collect(),
         }
     }
 
-    /// The same without probabilities and evidence.
+    /// The same without the probabilities of scenarios that are not assigned.
+    pub fn without_probabilities(mut self) -> Prediction {
+        self.probabilities.clear();
+        self
+    }
+
+    /// The same without the description.
+    pub fn without_text(mut self) -> Prediction {
+        self.text = None;
+        self
+    }
+
+    /// The same without probabilities and evidence of assigned scenarios.
     pub fn labels_only(mut self) -> Prediction {
         self.scenarios = self.scenarios.iter().map(|assigned| Assigned::Number(assigned.id())).collect();
         self
@@ -133,6 +150,11 @@ impl Prediction {
 /// Four decimals: more would differ between processors and mean nothing.
 pub fn round(probability: f32) -> f64 {
     (f64::from(probability) * 1e4).round() / 1e4
+}
+
+/// Six decimals: what is rounded off a rare scenario's probability would be missing in a sum over many records.
+fn finely(probability: f32) -> f64 {
+    (f64::from(probability) * 1e6).round() / 1e6
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ pub fn run(args: &ClassifyArgs, quiet: bool) -> Result<Outcome> {
             bail!("the inputs have fewer rows than the interrupted run had read; leave --resume out to start over");
         }
     }
-    let mut pipeline = Pipeline::new(&model.classifier, &model.taxonomy).keep_text(args.keep_text);
+    let mut pipeline = Pipeline::new(&model.classifier, &model.taxonomy);
     let mut piece = Piece::default();
     let interrupted;
     let mut rows_in_piece = 0;
@@ -77,6 +77,8 @@ pub fn run(args: &ClassifyArgs, quiet: bool) -> Result<Outcome> {
         let ended = records_in_piece.is_empty();
         for prediction in pipeline.predict(records_in_piece)? {
             let prediction = if args.labels_only { prediction.labels_only() } else { prediction };
+            let prediction = if args.probabilities { prediction } else { prediction.without_probabilities() };
+            let prediction = if args.keep_text { prediction } else { prediction.without_text() };
             state.counts.add(&prediction);
             sink.append(&prediction)?;
         }
@@ -246,8 +248,8 @@ fn fingerprint(args: &ClassifyArgs, paths: &[PathBuf], model: &LoadedModel) -> R
         ..
     } = &args.input;
     let flags = format!(
-        "{input_format:?} {encoding:?} {delimiter:?} {sheet:?} {id_column:?} {text_column:?} {name_column:?} {max_chars} {long_text:?} {errors:?} {:?} {:?} {:?}",
-        args.labels_only, args.keep_text, args.model.zero_shot
+        "{input_format:?} {encoding:?} {delimiter:?} {sheet:?} {id_column:?} {text_column:?} {name_column:?} {max_chars} {long_text:?} {errors:?} {:?} {:?} {:?} {:?}",
+        args.labels_only, args.probabilities, args.keep_text, args.model.zero_shot
     );
     let inputs = input_digests(paths)?;
     let parts = serde_json::to_vec(&(
@@ -308,7 +310,9 @@ fn write_manifest(
         ("long-text", format!("{:?}", args.input.long_text).to_lowercase()),
         ("layout", format!("{:?}", args.layout).to_lowercase()),
         ("labels-only", args.labels_only.to_string()),
+        ("probabilities", args.probabilities.to_string()),
         ("keep-text", args.keep_text.to_string()),
+        ("zero-shot", args.model.zero_shot.to_string()),
         ("device", format!("{:?}", args.model.device).to_lowercase()),
     ]);
     let manifest = RunManifest {

@@ -204,7 +204,7 @@ fn codings(path: &Path, taxonomy: &Taxonomy) -> Result<BTreeMap<String, Coding>>
         .collect())
 }
 
-fn agreement_text(found: &Agreement) -> String {
+pub(super) fn agreement_text(found: &Agreement) -> String {
     let figure = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
     let mut out = format!(
         "| figure | value |\n|---|---|\n| texts coded by both | {} |\n| same status and scenarios | {} |\n| same status | {} |\n\

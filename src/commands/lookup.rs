@@ -28,7 +28,7 @@ pub fn run(args: &LookupArgs) -> Result<Outcome> {
     let analysis = model.classifier.analyze(&[&text])?.remove(0);
     let place = Place { file: Arc::from("-"), row: 1 };
     let record = Record { id: "1".to_owned(), text, name: None, columns: Vec::new(), truncated: false, place };
-    let prediction = Prediction::new(record, &analysis, &model.taxonomy);
+    let prediction = Prediction::new(record, &analysis, &model.taxonomy).without_probabilities().without_text();
     let top = ranking(&analysis.probabilities, args.top.unwrap_or(0), &model.taxonomy);
     if args.json {
         let mut value = serde_json::to_value(&prediction)?;

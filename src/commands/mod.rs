@@ -1,5 +1,6 @@
 //! One file per command. What several commands share stands here.
 
+mod audit;
 mod classify;
 mod data;
 mod eval;
@@ -11,7 +12,8 @@ mod survey;
 mod taxonomy;
 mod train;
 
-use std::io::{IsTerminal, Write};
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -23,7 +25,7 @@ use medscenario::classifier::similarity::LabelVectors;
 use medscenario::classifier::{Classifier, Scorer};
 use medscenario::digest;
 use medscenario::encoder::hub::{self, HubModel, HubOptions};
-use medscenario::prediction::Prediction;
+use medscenario::prediction::{Assigned, Prediction};
 use medscenario::record::{InputFormat, input, json_problem};
 use medscenario::taxonomy::Taxonomy;
 
@@ -58,6 +60,7 @@ pub fn run(cli: Cli) -> Result<Outcome> {
         Command::Classify(args) => classify::run(&args, quiet),
         Command::Lookup(args) => lookup::run(&args),
         Command::Survey(args) => survey::run(&args, quiet),
+        Command::Audit(command) => audit::run(command, quiet),
         Command::Eval(args) => eval::run(&args, quiet),
         Command::Train(args) => train::run(&args, quiet),
         Command::Data(command) => data::run(command),
@@ -122,6 +125,60 @@ fn parse_prediction(line: &str) -> Result<Prediction> {
         return Err(wrong("it is no JSON object"));
     }
     serde_json::from_str(line).map_err(|error| wrong(&json_problem(&error)))
+}
+
+/// Reads records that were coded before. A line that is none is an error: half a file is no survey.
+fn for_each_coded(paths: &[PathBuf], taxonomy: &Taxonomy, mut visit: impl FnMut(Prediction)) -> Result<()> {
+    let mut seen = HashSet::new();
+    for path in paths {
+        let file = std::fs::File::open(path).with_context(|| format!("Failed to open `{}`", path.display()))?;
+        for (index, line) in BufReader::new(file).lines().enumerate() {
+            let place = || format!("Failed to read `{}` line {}", path.display(), index + 1);
+            let line = line.with_context(place)?;
+            if line.trim().is_empty() {
+                continue;
+            }
+            let prediction = parse_prediction(&line).with_context(place)?;
+            check_taxonomy(&prediction, taxonomy).with_context(place)?;
+            let mut ids = prediction.scenarios.iter().map(Assigned::id);
+            if let Some(unknown) = ids.find(|&id| taxonomy.position(id).is_none()) {
+                bail!(
+                    "`{}` line {}: scenario {unknown} is not in taxonomy `{}`; choose its --taxonomy",
+                    path.display(),
+                    index + 1,
+                    taxonomy.id
+                );
+            }
+            if let Some(problem) = probability_problem(&prediction, taxonomy) {
+                bail!("`{}` line {}: {problem}", path.display(), index + 1);
+            }
+            if !seen.insert(medscenario::digest::key(prediction.id.as_bytes())) {
+                bail!(
+                    "`{}` line {}: id `{}` occurs a second time; each product counts once",
+                    path.display(),
+                    index + 1,
+                    prediction.id
+                );
+            }
+            visit(prediction);
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with the list of all probabilities, where there is one.
+fn probability_problem(prediction: &Prediction, taxonomy: &Taxonomy) -> Option<String> {
+    let found = &prediction.probabilities;
+    if !found.is_empty() && found.len() != taxonomy.len() {
+        return Some(format!(
+            "`probabilities` has {} numbers, and taxonomy `{}` has {} scenarios; classify again with --probabilities",
+            found.len(),
+            taxonomy.id,
+            taxonomy.len()
+        ));
+    }
+    let wrong = found.iter().find(|probability| !(0.0..=1.0).contains(*probability))?;
+    Some(format!("`probabilities` has {wrong}; expected numbers from 0 to 1"))
 }
 
 fn set_jobs(jobs: Option<u16>) -> Result<()> {

@@ -3,20 +3,19 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::{Map, Value};
 
 use medscenario::microdata::Microdata;
 use medscenario::pipeline::{Piece, Pipeline};
 use medscenario::prediction::{Assigned, Prediction};
 use medscenario::record::{InputFormat, Records, input};
-use medscenario::survey::Surveyor;
+use medscenario::survey::{Audit, Coded, Surveyor};
 use medscenario::taxonomy::{Id, Taxonomy};
 
 use super::rejections::Rejections;
 use super::{
-    LoadedModel, Outcome, check_taxonomy, load_taxonomy, parse_prediction, presentation, progress_bar,
-    refuse_overwriting, rows_hint,
+    LoadedModel, Outcome, for_each_coded, load_taxonomy, presentation, progress_bar, refuse_overwriting, rows_hint,
 };
 use crate::cli::SurveyArgs;
 
@@ -31,7 +30,14 @@ pub fn run(args: &SurveyArgs, quiet: bool) -> Result<Outcome> {
     }
     let format = presentation::format(args)?;
     let report = args.present.report.as_deref();
-    let read: Vec<PathBuf> = paths.iter().cloned().chain(args.compare.compare.iter().map(PathBuf::from)).collect();
+    if !args.audit.is_empty() && !coded.contains(&true) {
+        bail!(
+            "an audit sheet belongs to the output of `classify`, not to a raw table; classify it first, with \
+             --probabilities --keep-text, draw the sample from that file, and survey that file"
+        );
+    }
+    let compared = args.compare.compare.iter().map(PathBuf::from);
+    let read: Vec<PathBuf> = paths.iter().chain(&args.audit).cloned().chain(compared).collect();
     refuse_overwriting(&read, [args.output.as_deref(), args.input.errors.as_deref(), report])?;
     let mut rejections = Rejections::open(args.input.errors.as_deref(), quiet, None)?;
     let taxonomy;
@@ -41,7 +47,11 @@ pub fn run(args: &SurveyArgs, quiet: bool) -> Result<Outcome> {
         taxonomy = load_taxonomy(args.model.taxonomy.as_deref())?;
         other = presentation::Other::read(args.compare.compare.as_deref(), &taxonomy)?;
         microdata = presentation::wanted(args).then(|| Microdata::new(&taxonomy));
-        (count_coded(&paths, &args.by, &taxonomy, microdata.as_mut())?, String::new())
+        let surveyor = match args.audit.is_empty() {
+            true => count_coded(&paths, &args.by, &taxonomy, microdata.as_mut())?,
+            false => count_audited(&paths, args, &taxonomy, microdata.as_mut())?,
+        };
+        (surveyor, String::new())
     } else {
         let inputs = input::open_all(&paths, &args.input.options())?;
         let loaded = LoadedModel::load(&args.model)?;
@@ -52,7 +62,7 @@ pub fn run(args: &SurveyArgs, quiet: bool) -> Result<Outcome> {
         microdata = presentation::wanted(args).then(|| Microdata::new(&taxonomy));
         let mut surveyor = Surveyor::new(&taxonomy, &args.by);
         let bar = progress_bar(quiet, rows_hint(&paths, &args.input), "rows");
-        let mut pipeline = Pipeline::new(&classifier, &taxonomy).keep_text(report.is_some());
+        let mut pipeline = Pipeline::new(&classifier, &taxonomy);
         let mut piece = Piece::default();
         let mut count = |piece: &mut Piece| -> Result<()> {
             for prediction in &pipeline.predict(piece.take())? {
@@ -92,7 +102,14 @@ fn add(surveyor: &mut Surveyor<'_>, prediction: &Prediction, microdata: Option<&
         microdata.add(prediction);
     }
     let scenarios: Vec<Id> = prediction.scenarios.iter().map(Assigned::id).collect();
-    surveyor.add(prediction.status, &scenarios, prediction.truncated, |column| prediction.column(column));
+    let coded = Coded {
+        id: &prediction.id,
+        status: prediction.status,
+        scenarios: &scenarios,
+        probabilities: &prediction.probabilities,
+        truncated: prediction.truncated,
+    };
+    surveyor.add(&coded, |column| prediction.column(column));
 }
 
 /// Whether the first object of a JSONL file is a prediction or a labelled text.
@@ -115,37 +132,27 @@ pub(super) fn count_coded<'a>(
     mut microdata: Option<&mut Microdata<'_>>,
 ) -> Result<Surveyor<'a>> {
     let mut surveyor = Surveyor::new(taxonomy, by);
-    let mut seen = std::collections::HashSet::new();
-    for path in paths {
-        let file = std::fs::File::open(path).with_context(|| format!("Failed to open `{}`", path.display()))?;
-        for (index, line) in BufReader::new(file).lines().enumerate() {
-            let place = || format!("Failed to read `{}` line {}", path.display(), index + 1);
-            let line = line.with_context(place)?;
-            if line.trim().is_empty() {
-                continue;
-            }
-            let prediction = parse_prediction(&line).with_context(place)?;
-            check_taxonomy(&prediction, taxonomy).with_context(place)?;
-            if let Some(unknown) =
-                prediction.scenarios.iter().map(Assigned::id).find(|&id| taxonomy.position(id).is_none())
-            {
-                bail!(
-                    "`{}` line {}: scenario {unknown} is not in taxonomy `{}`; choose its --taxonomy",
-                    path.display(),
-                    index + 1,
-                    taxonomy.id
-                );
-            }
-            if !seen.insert(medscenario::digest::key(prediction.id.as_bytes())) {
-                bail!(
-                    "`{}` line {}: id `{}` occurs a second time; each product counts once",
-                    path.display(),
-                    index + 1,
-                    prediction.id
-                );
-            }
-            add(&mut surveyor, &prediction, microdata.as_deref_mut());
-        }
+    for_each_coded(paths, taxonomy, |prediction| add(&mut surveyor, &prediction, microdata.as_deref_mut()))?;
+    Ok(surveyor)
+}
+
+/// The same, with the sample that people coded.
+fn count_audited<'a>(
+    paths: &[PathBuf],
+    args: &SurveyArgs,
+    taxonomy: &'a Taxonomy,
+    mut microdata: Option<&mut Microdata<'_>>,
+) -> Result<Surveyor<'a>> {
+    let [coded] = paths else {
+        bail!("an audit belongs to one coded file, and {} are named; survey that one", paths.len());
+    };
+    let frame = super::audit::frame(coded, taxonomy)?;
+    let combined = super::audit::combined(&args.audit, &frame, taxonomy, true)?;
+    let audit = Audit { records: combined.records, cluster: args.cluster.clone() };
+    let mut surveyor = Surveyor::new(taxonomy, &args.by).with_audit(audit);
+    for_each_coded(paths, taxonomy, |prediction| add(&mut surveyor, &prediction, microdata.as_deref_mut()))?;
+    if let Some(column) = surveyor.missing_cluster() {
+        bail!("no record has a column `{column}`; --cluster takes a column of the input, such as the developer");
     }
     Ok(surveyor)
 }

@@ -667,7 +667,7 @@ mod tests {
     use super::*;
     use crate::labels::Status;
     use crate::prediction::Prediction;
-    use crate::survey::Surveyor;
+    use crate::survey::{Coded, Surveyor};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -678,7 +678,8 @@ mod tests {
             let value = json!({"id": id, "status": "coded", "scenarios": set,
                                "columns": {"released": "2025-03", "model_type": "imaging"}});
             let prediction: Prediction = serde_json::from_value(value).expect("a prediction");
-            surveyor.add(Status::Coded, set, false, |column| prediction.column(column));
+            let coded = Coded { id, status: Status::Coded, scenarios: set, probabilities: &[], truncated: false };
+            surveyor.add(&coded, |column| prediction.column(column));
             microdata.add(&prediction);
         }
         let survey = surveyor.finish(taxonomy.label(), String::new(), 0);

@@ -84,6 +84,37 @@ trait RowWriter {
     fn finish(self: Box<Self>) -> Result<(), OutputError>;
 }
 
+/// Writes a table of text.
+///
+/// # Errors
+/// The destination fails or has no room.
+pub fn write_text_table(
+    header: &[&str],
+    rows: Vec<Vec<String>>,
+    format: TableFormat,
+    destination: Box<dyn Write + Send>,
+) -> Result<(), OutputError> {
+    let column = |name: &&str| Column { name: (*name).to_owned(), kind: Kind::Text };
+    let mut writer = open(format, &header.iter().map(column).collect::<Vec<_>>(), destination)?;
+    for row in rows {
+        writer.row(row.iter().map(|value| text(value)).collect())?;
+    }
+    writer.finish()
+}
+
+fn open(
+    format: TableFormat,
+    columns: &[Column],
+    destination: Box<dyn Write + Send>,
+) -> Result<Box<dyn RowWriter>, OutputError> {
+    Ok(match format {
+        TableFormat::Csv => Box::new(delimited::Delimited::new(b',', columns, destination)?),
+        TableFormat::Tsv => Box::new(delimited::Delimited::new(b'\t', columns, destination)?),
+        TableFormat::Xlsx => Box::new(xlsx::Sheet::new(columns, destination)?),
+        TableFormat::Parquet => Box::new(parquet::Table::new(columns, destination)?),
+    })
+}
+
 /// Writes predictions as one table. `others` names the records' other columns, in order.
 ///
 /// # Errors
@@ -97,12 +128,7 @@ pub fn write_table(
     destination: Box<dyn Write + Send>,
 ) -> Result<(), OutputError> {
     let columns = columns(layout, others, taxonomy);
-    let mut writer: Box<dyn RowWriter> = match format {
-        TableFormat::Csv => Box::new(delimited::Delimited::new(b',', &columns, destination)?),
-        TableFormat::Tsv => Box::new(delimited::Delimited::new(b'\t', &columns, destination)?),
-        TableFormat::Xlsx => Box::new(xlsx::Sheet::new(&columns, destination)?),
-        TableFormat::Parquet => Box::new(parquet::Table::new(&columns, destination)?),
-    };
+    let mut writer = open(format, &columns, destination)?;
     for prediction in predictions {
         let prediction = prediction?;
         match layout {

@@ -12,7 +12,7 @@ use super::columns::{ColumnChoice, ColumnMap};
 use super::delimited::Delimited;
 use super::jsonl::{JsonLines, PlainLines};
 use super::lines::{self, Lines};
-use super::{RawRows, parquet, xlsx};
+use super::{Place, RawRows, Rejection, parquet, xlsx};
 
 /// Bytes of standard input from which format and encoding are guessed.
 const SAMPLE: usize = 1 << 16;
@@ -137,6 +137,22 @@ pub struct Input {
     pub map: ColumnMap,
     pub(super) rows: RawRows,
 }
+
+impl Input {
+    /// Its rows as text, unchecked: number and named cells. For tables that are no lists of descriptions.
+    pub fn into_rows(self) -> impl Iterator<Item = Result<TextRow, Rejection>> {
+        let name = self.name;
+        self.rows.map(move |row| match row {
+            Ok(raw) => Ok((raw.row, raw.cells.into_iter().map(|(key, cell)| (key, cell.into_text())).collect())),
+            Err((row, column, reason)) => {
+                Err(Rejection { place: Place { file: Arc::clone(&name), row }, column, reason })
+            }
+        })
+    }
+}
+
+/// Number of a row, and its named cells in order.
+pub type TextRow = (u64, Vec<(Arc<str>, String)>);
 
 /// Expands globs, keeping the order in which arguments were given and sorting within each pattern.
 ///

@@ -3,13 +3,34 @@
 use std::fmt::Write;
 
 use super::{percent, table, words};
-use crate::survey::{Breakdown, Frequency, Level, Survey, Totals};
+use crate::survey::{Breakdown, Estimate, Frequency, Level, Method, Survey, Totals};
 use crate::taxonomy::Lang;
 
 /// Tables for the terminal. Scenarios without mentions are left out unless `all` is set.
 pub fn text(survey: &Survey, lang: Lang, all: bool) -> String {
     let say = |zh, en| words(lang, zh, en);
     let mut out = totals(&survey.totals, lang);
+    if let Some(corrected) = &survey.totals.corrected {
+        let (mentions, records) = (corrected.mentions, corrected.records);
+        let _ = match lang {
+            Lang::Zh => writeln!(
+                out,
+                "校正后：{:.0} 次提及（{}），{:.0} 个产品有场景（{}）。",
+                mentions.value,
+                interval(Some(mentions)),
+                records.value,
+                interval(Some(records))
+            ),
+            Lang::En => writeln!(
+                out,
+                "Corrected: {:.0} mentions ({}), {:.0} products coded ({}).",
+                mentions.value,
+                interval(Some(mentions)),
+                records.value,
+                interval(Some(records))
+            ),
+        };
+    }
     if survey.n_rejected + survey.n_truncated > 0 {
         let _ = match lang {
             Lang::Zh => writeln!(out, "另有 {} 行被拒绝，{} 条描述被截断。", survey.n_rejected, survey.n_truncated),
@@ -22,13 +43,11 @@ pub fn text(survey: &Survey, lang: Lang, all: bool) -> String {
     }
     let model = if survey.model.is_empty() { say("已编码输入", "coded input") } else { &survey.model };
     let _ = match lang {
-        Lang::Zh => writeln!(out, "分类体系 {}；模型 {model}。计数为分类器原始计数，未作校正。", survey.taxonomy),
-        Lang::En => writeln!(
-            out,
-            "Taxonomy {}; model {model}. Counts are raw counts, not corrected for coding errors.",
-            survey.taxonomy
-        ),
+        Lang::Zh => writeln!(out, "分类体系 {}；模型 {model}。", survey.taxonomy),
+        Lang::En => writeln!(out, "Taxonomy {}; model {model}.", survey.taxonomy),
     };
+    let _ = writeln!(out, "{}", meaning(survey, lang));
+    let columns = Columns::of(survey);
     for (level, title) in [
         (Level::Section, say("部分", "Sections")),
         (Level::Category, say("类别", "Categories")),
@@ -36,14 +55,21 @@ pub fn text(survey: &Survey, lang: Lang, all: bool) -> String {
     ] {
         let mut rows: Vec<&Frequency> = survey.frequencies.iter().filter(|row| row.level == level).collect();
         if level == Level::Scenario {
-            rows.retain(|row| all || row.mentions > 0);
+            rows.retain(|row| {
+                all || row.mentions > 0 || row.corrected.is_some_and(|found| found.mentions.value >= 0.5)
+            });
             rows.sort_by(|a, b| b.mentions.cmp(&a.mentions).then(a.id.cmp(&b.id)));
         }
-        let _ = writeln!(out, "\n{title}\n{}", frequency_table(&rows, lang));
+        let _ = writeln!(out, "\n{title}\n{}", frequency_table(&rows, columns, lang));
     }
     for breakdown in &survey.breakdowns {
-        let _ =
-            writeln!(out, "\n{} {}\n{}", say("按列分组：", "By"), breakdown.column, breakdown_table(breakdown, lang));
+        let _ = writeln!(
+            out,
+            "\n{} {}\n{}",
+            say("按列分组：", "By"),
+            breakdown.column,
+            breakdown_table(breakdown, columns, lang)
+        );
     }
     out
 }
@@ -71,55 +97,160 @@ fn totals(totals: &Totals, lang: Lang) -> String {
     }
 }
 
-fn frequency_table(rows: &[&Frequency], lang: Lang) -> String {
+/// What the counts are, in words.
+fn meaning(survey: &Survey, lang: Lang) -> String {
     let say = |zh, en| words(lang, zh, en);
-    let header = [
-        "#",
-        say("名称", "Name"),
-        say("提及", "Mentions"),
-        say("占提及", "of mentions"),
-        say("产品", "Products"),
-        say("占产品", "of products"),
-    ];
-    let mut table = table(&header, &[0, 2, 3, 4, 5]);
+    let mut out = match (&survey.audit, lang) {
+        (None, _) => say(
+            "提及数为分类器原始计数，未作校正；用 audit 抽样复核后可校正。",
+            "Mentions are raw counts, not corrected for coding errors; an audited sample corrects them (audit sample).",
+        )
+        .to_owned(),
+        (Some(audit), Lang::Zh) => format!(
+            "提及数为原始计数；校正数依据 {} 条复核记录，附 95% 区间，各行单独估计，因此相加不一定等于合计。",
+            audit.n_audited
+        ),
+        (Some(audit), Lang::En) => format!(
+            "Mentions are raw counts; corrected counts rest on {} audited records, with 95% intervals. Each row is estimated \
+             on its own, so that corrected rows need not add up.",
+            audit.n_audited
+        ),
+    };
+    if let Some(audit) = &survey.audit {
+        if audit.n_differing > 0 {
+            let _ = match lang {
+                Lang::Zh => write!(
+                    out,
+                    "\n两位编码员在 {} 条记录上不一致且未裁定：各计一半，差异已计入区间。",
+                    audit.n_differing
+                ),
+                Lang::En => write!(
+                    out,
+                    "\nTwo coders differ on {} records and nobody adjudicated: each counts half, and the difference widens the \
+                     intervals.",
+                    audit.n_differing
+                ),
+            };
+        }
+        if let Some(cluster) = &audit.cluster {
+            let effect = audit.design_effect;
+            let _ = match lang {
+                Lang::Zh => write!(out, "\n按 `{cluster}` 聚类，方差放大 {effect:.2} 倍。"),
+                Lang::En => {
+                    write!(
+                        out,
+                        "\nRecords cluster by `{cluster}`, which multiplies the variance of the audit by {effect:.2}."
+                    )
+                }
+            };
+        }
+    }
+    if survey.totals.expected_mentions.is_none() {
+        out += say(
+            "\n期望数需要每个场景的概率：请用 classify --probabilities 重新编码。",
+            "\nExpected counts need the probability of every scenario: classify with --probabilities.",
+        );
+    }
+    out
+}
+
+/// Which columns a table has beside the counts.
+#[derive(Debug, Clone, Copy)]
+struct Columns {
+    expected: bool,
+    corrected: bool,
+}
+
+impl Columns {
+    fn of(survey: &Survey) -> Columns {
+        let corrected = survey.audit.is_some();
+        Columns { expected: corrected || survey.totals.expected_mentions.is_some(), corrected }
+    }
+}
+
+fn one_decimal(value: Option<f64>) -> String {
+    value.map_or("-".to_owned(), |value| format!("{value:.1}"))
+}
+
+fn interval(estimate: Option<Estimate>) -> String {
+    estimate.map_or("-".to_owned(), |estimate| format!("{:.0}-{:.0}", estimate.low, estimate.high))
+}
+
+fn frequency_table(rows: &[&Frequency], columns: Columns, lang: Lang) -> String {
+    let say = |zh, en| words(lang, zh, en);
+    let mut header = vec!["#", say("名称", "Name"), say("提及", "Mentions")];
+    if columns.expected {
+        header.push(say("期望", "Expected"));
+    }
+    if columns.corrected {
+        header.extend([say("校正", "Corrected"), say("95% 区间", "95% interval")]);
+    }
+    header.extend([say("占提及", "of mentions"), say("产品", "Products")]);
+    if columns.corrected {
+        header.push(say("95% 区间", "95% interval"));
+    }
+    header.push(say("占产品", "of products"));
+    let right: Vec<usize> = (0..header.len()).filter(|&column| column != 1).collect();
+    if columns.corrected {
+        header.push(say("方法", "Method"));
+    }
+    let mut table = table(&header, &right);
     for row in rows {
-        table.add_row([
-            row.id.to_string(),
-            row.name.get(lang).clone(),
-            row.mentions.to_string(),
-            percent(row.share_of_mentions),
-            row.records.to_string(),
-            percent(row.share_of_records),
-        ]);
+        let mut cells = vec![row.id.to_string(), row.name.get(lang).clone(), row.mentions.to_string()];
+        if columns.expected {
+            cells.push(one_decimal(row.expected_mentions));
+        }
+        match &row.corrected {
+            Some(found) => cells.extend([
+                one_decimal(Some(found.mentions.value)),
+                interval(Some(found.mentions)),
+                percent(found.share_of_mentions.value),
+                one_decimal(Some(found.records.value)),
+                interval(Some(found.records)),
+                percent(found.share_of_records.value),
+                found.mentions.method.name().to_owned(),
+            ]),
+            None => {
+                cells.extend([percent(row.share_of_mentions), row.records.to_string(), percent(row.share_of_records)]);
+            }
+        }
+        table.add_row(cells);
     }
     table.trim_fmt()
 }
 
-fn breakdown_table(breakdown: &Breakdown, lang: Lang) -> String {
+fn breakdown_table(breakdown: &Breakdown, columns: Columns, lang: Lang) -> String {
     let say = |zh, en| words(lang, zh, en);
-    let header = [
-        breakdown.column.as_str(),
-        say("产品", "Products"),
-        say("提及", "Mentions"),
-        say("每产品", "per product"),
-        say("触及类别", "Categories"),
-        say("触及场景", "Scenarios"),
-        say("最多提及的类别", "Most mentioned category"),
-    ];
-    let mut table = table(&header, &[1, 2, 3, 4, 5]);
+    let mut header = vec![breakdown.column.as_str(), say("产品", "Products"), say("提及", "Mentions")];
+    if columns.expected {
+        header.push(say("期望", "Expected"));
+    }
+    if columns.corrected {
+        header.extend([say("校正", "Corrected"), say("95% 区间", "95% interval")]);
+    }
+    header.extend([say("每产品", "per product"), say("触及类别", "Categories"), say("触及场景", "Scenarios")]);
+    let right: Vec<usize> = (1..header.len()).collect();
+    header.push(say("最多提及的类别", "Most mentioned category"));
+    let mut table = table(&header, &right);
     for group in &breakdown.groups {
         let categories = group.frequencies.iter().filter(|row| row.level == Level::Category && row.mentions > 0);
         let top = categories.max_by(|a, b| a.mentions.cmp(&b.mentions).then(b.id.cmp(&a.id)));
         let value = if group.value.is_empty() { say("（空）", "(empty)") } else { &group.value };
-        table.add_row([
-            value.to_owned(),
-            group.totals.n_records.to_string(),
-            group.totals.n_mentions.to_string(),
+        let mut cells = vec![value.to_owned(), group.totals.n_records.to_string(), group.totals.n_mentions.to_string()];
+        if columns.expected {
+            cells.push(one_decimal(group.totals.expected_mentions));
+        }
+        if columns.corrected {
+            let mentions = group.totals.corrected.map(|found| found.mentions);
+            cells.extend([one_decimal(mentions.map(|mentions| mentions.value)), interval(mentions)]);
+        }
+        cells.extend([
             format!("{:.2}", group.totals.mentions_per_record),
             format!("{}/{}", group.totals.categories_touched, group.totals.categories_total),
             format!("{}/{}", group.totals.scenarios_touched, group.totals.scenarios_total),
             top.map_or(String::new(), |row| format!("{} ({})", row.name.get(lang), percent(row.share_of_mentions))),
         ]);
+        table.add_row(cells);
     }
     table.trim_fmt()
 }
@@ -127,7 +258,7 @@ fn breakdown_table(breakdown: &Breakdown, lang: Lang) -> String {
 /// Tidy CSV: one row per entry of the taxonomy and group. The whole survey has empty `by` and `value`.
 pub fn csv(survey: &Survey) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    let header = [
+    let mut header: Vec<String> = [
         "by",
         "value",
         "level",
@@ -142,8 +273,17 @@ pub fn csv(survey: &Survey) -> String {
         "n_records",
         "taxonomy",
         "model",
-    ];
-    let mut rows: Vec<Vec<String>> = vec![header.map(str::to_owned).to_vec()];
+        "expected_mentions",
+        "expected_records",
+        "method",
+        "method_records",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    for figure in ["mentions", "records", "share_of_mentions", "share_of_records"] {
+        header.extend(["", "_low", "_high"].map(|end| format!("corrected_{figure}{end}")));
+    }
+    let mut rows: Vec<Vec<String>> = vec![header];
     let mut add = |by: &str, value: &str, totals: &Totals, frequencies: &[Frequency]| {
         for row in frequencies {
             let level = match row.level {
@@ -151,7 +291,7 @@ pub fn csv(survey: &Survey) -> String {
                 Level::Category => "category",
                 Level::Scenario => "scenario",
             };
-            rows.push(vec![
+            let mut cells = vec![
                 by.to_owned(),
                 value.to_owned(),
                 level.to_owned(),
@@ -166,7 +306,22 @@ pub fn csv(survey: &Survey) -> String {
                 totals.n_records.to_string(),
                 survey.taxonomy.clone(),
                 survey.model.clone(),
-            ]);
+            ];
+            let decimals = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.4}"));
+            cells.extend([decimals(row.expected_mentions), decimals(row.expected_records)]);
+            let methods = row.corrected.map_or([Method::Raw; 2], |found| [found.mentions.method, found.records.method]);
+            cells.extend(methods.map(|method| method.name().to_owned()));
+            let estimates = row
+                .corrected
+                .map(|found| [found.mentions, found.records, found.share_of_mentions, found.share_of_records]);
+            for index in 0..4 {
+                let estimate = estimates.map(|estimates| estimates[index]);
+                cells.extend(
+                    [estimate.map(|e| e.value), estimate.map(|e| e.low), estimate.map(|e| e.high)]
+                        .map(|value| value.map_or(String::new(), |value| format!("{value:.6}"))),
+                );
+            }
+            rows.push(cells);
         }
     };
     add("", "", &survey.totals, &survey.frequencies);

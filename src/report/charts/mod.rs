@@ -459,7 +459,7 @@ fn tick(most: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::prediction::Prediction;
-    use crate::survey::Surveyor;
+    use crate::survey::{Coded, Surveyor};
     use crate::taxonomy::Taxonomy;
     use serde_json::json;
 
@@ -470,7 +470,9 @@ mod tests {
             let columns = json!({"released": "2024-05", "model_type": "<b>tcm</b>", "developer_type": "company"});
             let value = json!({"id": id, "status": "coded", "scenarios": scenarios, "columns": columns});
             let prediction: Prediction = serde_json::from_value(value).expect("a prediction");
-            surveyor.add(prediction.status, &scenarios, false, |column| prediction.column(column));
+            let status = prediction.status;
+            let coded = Coded { id, status, scenarios: &scenarios, probabilities: &[], truncated: false };
+            surveyor.add(&coded, |column| prediction.column(column));
             microdata.add(&prediction);
         }
         (surveyor.finish(taxonomy.label(), String::new(), 0), microdata)

@@ -334,7 +334,7 @@ pub(super) fn glossary(value: &str, lang: Lang) -> &str {
 mod tests {
     use super::*;
     use crate::prediction::Prediction;
-    use crate::survey::Surveyor;
+    use crate::survey::{Coded, Surveyor};
     use crate::taxonomy::Taxonomy;
     use serde_json::json;
 
@@ -353,7 +353,9 @@ mod tests {
                           {"scenario": 10, "probability": 0.5, "evidence": [{"start": 0, "end": 999, "text": ATTACK}]}],
         }))
         .expect("a prediction");
-        surveyor.add(prediction.status, &[8, 10], false, |column| prediction.column(column));
+        let status = prediction.status;
+        let coded = Coded { id: ATTACK, status, scenarios: &[8, 10], probabilities: &[], truncated: false };
+        surveyor.add(&coded, |column| prediction.column(column));
         microdata.add(&prediction);
         let survey = surveyor.finish(taxonomy.label(), ATTACK.to_owned(), 0);
         page(&survey, &microdata, None, Lang::En).expect("rendered")
