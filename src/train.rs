@@ -9,8 +9,9 @@
 mod examples;
 mod fit;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Device, Tensor, Var};
 use rand::SeedableRng;
@@ -159,6 +160,8 @@ pub struct Training<'a> {
     pub options: &'a TrainOptions,
     /// Where to compute.
     pub device: &'a Device,
+    /// Features that were computed before, by text; empty at first.
+    pub known: Mutex<HashMap<String, Arc<TextFeatures>>>,
 }
 
 impl Training<'_> {
@@ -215,7 +218,8 @@ impl Training<'_> {
     /// The head of a bundle as it is stored and read back, rounded to 16 bits, with the features of texts that it has not seen.
     fn judge<'t>(&self, directory: &Path, texts: Vec<&'t LabelledText>) -> Result<Judged<'t>, TrainError> {
         let (encoder, head) = bundle::Bundle::open(directory)?.parts(self.device)?;
-        let features = features(&texts, &encoder)
+        let features = self
+            .features(&texts, &encoder)
             .map_err(|error| TrainError::Compute { epoch: self.options.epochs, source: error.source })?;
         Ok(Judged { head, texts, features })
     }
@@ -248,7 +252,7 @@ impl Training<'_> {
             texts.iter().map(|text| token_example(text, &tokenizer, taxonomy)).collect()
         } else {
             let encoder = checkpoint.load(device, false)?;
-            let features = features(texts, &encoder).map_err(|error| compute(0)(error.source))?;
+            let features = self.features(texts, &encoder).map_err(|error| compute(0)(error.source))?;
             texts.iter().zip(features).map(|(text, features)| feature_example(text, features, taxonomy)).collect()
         };
         let mask = tokenizer.mask_token();
@@ -263,6 +267,24 @@ impl Training<'_> {
         let mut files = encoder_files(self.encoder, &variables)?;
         files.insert(bundle::HEAD.to_owned(), Head::average(&heads).serialize());
         Ok(files)
+    }
+
+    /// Features of texts, computed in pieces. Those of a frozen encoder are computed once for all folds.
+    fn features(&self, texts: &[&LabelledText], encoder: &TextEncoder) -> Result<Vec<Arc<TextFeatures>>, EncodeError> {
+        let hidden = encoder.encoder.hidden_size();
+        let mut known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if self.options.fine_tune {
+            known.clear();
+        }
+        let fresh: Vec<&LabelledText> = texts.iter().copied().filter(|text| !known.contains_key(&text.text)).collect();
+        for piece in fresh.chunks(FEATURE_TEXTS) {
+            let contents: Vec<&str> = piece.iter().map(|text| text.text.as_str()).collect();
+            let states = encoder.states(&contents)?;
+            for (text, states) in contents.into_iter().zip(&states) {
+                known.insert(text.to_owned(), Arc::new(TextFeatures::new(text, states, hidden)));
+            }
+        }
+        Ok(texts.iter().map(|text| Arc::clone(&known[&text.text])).collect())
     }
 
     fn manifest(&self, n_texts: usize, n_calibration_texts: usize) -> Result<Manifest, TrainError> {
@@ -310,7 +332,7 @@ pub struct Trained<'a> {
 struct Judged<'t> {
     head: Head,
     texts: Vec<&'t LabelledText>,
-    features: Vec<TextFeatures>,
+    features: Vec<Arc<TextFeatures>>,
 }
 
 impl<'t> Judged<'t> {
@@ -365,18 +387,6 @@ fn split<'a>(texts: &'a [LabelledText], random: &mut ChaCha8Rng) -> (Vec<&'a Lab
     let keys = shuffled_keys(texts.iter(), random);
     let held: std::collections::HashSet<&str> = keys.iter().take(keys.len() / 10).copied().collect();
     texts.iter().partition(|text| !held.contains(key(text)))
-}
-
-/// Features of texts, computed in pieces.
-fn features(texts: &[&LabelledText], encoder: &TextEncoder) -> Result<Vec<TextFeatures>, EncodeError> {
-    let hidden = encoder.encoder.hidden_size();
-    let mut all = Vec::with_capacity(texts.len());
-    for piece in texts.chunks(FEATURE_TEXTS) {
-        let contents: Vec<&str> = piece.iter().map(|text| text.text.as_str()).collect();
-        let states = encoder.states(&contents)?;
-        all.extend(contents.iter().zip(&states).map(|(text, states)| TextFeatures::new(text, states, hidden)));
-    }
-    Ok(all)
 }
 
 /// The encoder's files for the bundle: trained weights as f16, everything else as it was.

@@ -152,7 +152,7 @@ fn for_each_coded(paths: &[PathBuf], taxonomy: &Taxonomy, mut visit: impl FnMut(
             if let Some(problem) = probability_problem(&prediction, taxonomy) {
                 bail!("`{}` line {}: {problem}", path.display(), index + 1);
             }
-            if !seen.insert(medscenario::digest::key(prediction.id.as_bytes())) {
+            if !seen.insert(digest::key(prediction.id.as_bytes())) {
                 bail!(
                     "`{}` line {}: id `{}` occurs a second time; each product counts once",
                     path.display(),

@@ -1,5 +1,7 @@
 //! Labelled texts as what the head is trained on: inputs, and what every clause and the text should score.
 
+use std::sync::Arc;
+
 use crate::classifier::features::{TextFeatures, clause_tokens};
 use crate::classifier::lexical;
 use crate::encoder::TextTokenizer;
@@ -19,7 +21,7 @@ pub(super) enum Source {
         /// Tokens of each clause, counted with the special tokens.
         clauses: Vec<Vec<usize>>,
     },
-    Features(TextFeatures),
+    Features(Arc<TextFeatures>),
 }
 
 /// A text and its targets.
@@ -38,7 +40,7 @@ pub(super) struct Example {
 }
 
 /// An example for a frozen encoder.
-pub(super) fn feature_example(text: &LabelledText, features: TextFeatures, taxonomy: &Taxonomy) -> Example {
+pub(super) fn feature_example(text: &LabelledText, features: Arc<TextFeatures>, taxonomy: &Taxonomy) -> Example {
     let targets = Targets::new(text, &features.clauses, taxonomy);
     Example::new(features.grams.clone(), targets, Source::Features(features))
 }
