@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn the_embedded_data_reads_back() {
         let page = attacked();
-        let start = page.find("type=\"application/json\">").expect("data") + "type=\"application/json\">".len();
+        let start = page.find("id=\"data\">").expect("data") + "id=\"data\">".len();
         let end = start + page[start..].find("</script>").expect("an end");
         let data: serde_json::Value = serde_json::from_str(&page[start..end]).expect("JSON");
         assert_eq!(data["products"][0]["text"], ATTACK);
