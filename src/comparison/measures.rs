@@ -48,7 +48,7 @@ pub fn kendall(left: &[f64], right: &[f64]) -> Option<f64> {
             right_untied += r * r;
         }
     }
-    let scale = (left_untied as f64).sqrt() * (right_untied as f64).sqrt();
+    let scale = (left_untied as f64 * right_untied as f64).sqrt();
     (scale > 0.0).then(|| (score as f64 / scale).clamp(-1.0, 1.0))
 }
 

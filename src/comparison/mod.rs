@@ -543,7 +543,8 @@ pub fn compare_published(
         figure("mentions"),
         words.coder.clone(),
         words.unit.clone(),
-        same(&published.taxonomy),
+        // Its id has been checked; the publication knows no digest.
+        same(&this.taxonomy),
     ];
     let mut ranks = Vec::new();
     for ranking in &published.rankings {

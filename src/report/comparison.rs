@@ -263,13 +263,14 @@ pub fn published_csv(comparison: &PublishedComparison) -> String {
         record[3].clone_from(&row.published.wording.zh);
         record[4].clone_from(&row.published.wording.en);
         record[6] = row.published.value.to_string();
+        let share = row.published.counts.is_some_and(Counted::is_share);
         if let Some(measure) = row.this {
             let [value, low, high] = cells(measure);
-            record[5] = value;
+            record[5] = if share { value } else { measure.value.map_or(value, |count| count.to_string()) };
             record[8] = low;
             record[9] = high;
         }
-        record[10] = if row.published.counts.is_some_and(Counted::is_share) { "share" } else { "count" }.to_owned();
+        record[10] = if share { "share" } else { "count" }.to_owned();
         record[11] = row.remarks.iter().map(|remark| remark.en.as_str()).collect::<Vec<_>>().join("; ");
         rows.push(record);
     }

@@ -20,7 +20,7 @@ impl Rasterizer {
     /// Looks for fonts where the system keeps them.
     ///
     /// # Errors
-    /// There are none.
+    /// No font is installed.
     pub fn new() -> Result<Rasterizer, ChartError> {
         let mut fonts = fontdb::Database::new();
         fonts.load_system_fonts();

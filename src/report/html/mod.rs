@@ -97,8 +97,8 @@ pub fn page(
         model_types => Serde(microdata.by_model_type()),
         developer_types => Serde(microdata.by_developer_type()),
         pairs => Serde(pairs(survey, microdata)),
-        zh => zh.iter().map(drawn).collect::<Value>(),
-        en => en.iter().map(drawn).collect::<Value>(),
+        zh => zh.iter().map(drawn).collect::<BTreeMap<String, Value>>(),
+        en => en.iter().map(drawn).collect::<BTreeMap<String, Value>>(),
         n_embedded => microdata.products.len(),
         beside => beside.map(beside_context),
         data => Value::from_safe_string(data(survey, microdata)),
@@ -373,11 +373,21 @@ mod tests {
     #[test]
     fn the_embedded_data_reads_back() {
         let page = attacked();
-        let start = page.find("type=\"application/json\">").expect("data") + "type=\"application/json\">".len();
+        let start = page.find("id=\"data\">").expect("data") + "id=\"data\">".len();
         let end = start + page[start..].find("</script>").expect("an end");
         let data: serde_json::Value = serde_json::from_str(&page[start..end]).expect("JSON");
         assert_eq!(data["products"][0]["text"], ATTACK);
         assert_eq!(data["scenarios"]["8"][2], 1);
+    }
+
+    #[test]
+    fn every_chart_is_drawn_in_both_languages_with_its_places() {
+        let page = attacked();
+        for lang in ["zh", "en"] {
+            // All but the one of co-occurrence would be there for a single product; it has two scenarios.
+            assert_eq!(page.matches(&format!("<figure class=\"{lang} chart\"")).count(), 7, "{lang}");
+        }
+        assert!(page.contains("data-by=\"pair\" data-value=\"8-10\"><title>"));
     }
 
     #[test]
