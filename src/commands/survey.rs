@@ -7,11 +7,11 @@ use anyhow::{Result, bail};
 use serde_json::{Map, Value};
 
 use medscenario::pipeline::{Piece, Pipeline};
-use medscenario::prediction::{Assigned, Prediction};
+use medscenario::prediction::Prediction;
 use medscenario::record::{InputFormat, Records, input};
 use medscenario::report::{survey_csv, survey_text};
 use medscenario::survey::{Audit, Coded, Surveyor};
-use medscenario::taxonomy::{Id, Taxonomy};
+use medscenario::taxonomy::Taxonomy;
 
 use super::rejections::Rejections;
 use super::{LoadedModel, Outcome, for_each_coded, load_taxonomy, progress_bar, refuse_overwriting, rows_hint};
@@ -84,15 +84,7 @@ pub fn run(args: &SurveyArgs, quiet: bool) -> Result<Outcome> {
 }
 
 fn add(surveyor: &mut Surveyor<'_>, prediction: &Prediction) {
-    let scenarios: Vec<Id> = prediction.scenarios.iter().map(Assigned::id).collect();
-    let coded = Coded {
-        id: &prediction.id,
-        status: prediction.status,
-        scenarios: &scenarios,
-        probabilities: &prediction.probabilities,
-        truncated: prediction.truncated,
-    };
-    surveyor.add(&coded, |column| prediction.column(column));
+    surveyor.add(&Coded::new(prediction, &prediction.ids()), |column| prediction.column(column));
 }
 
 /// Whether the first object of a JSONL file is a prediction or a labelled text.
