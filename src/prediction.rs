@@ -141,6 +141,11 @@ impl Prediction {
         self
     }
 
+    /// Numbers of the assigned scenarios.
+    pub fn ids(&self) -> Vec<Id> {
+        self.scenarios.iter().map(Assigned::id).collect()
+    }
+
     /// The value of another column, as text.
     pub fn column(&self, name: &str) -> Option<&str> {
         self.columns.get(name).and_then(Value::as_str)

@@ -33,11 +33,15 @@ fn coded(count: usize, probabilities: bool) -> String {
         let status = if scenarios.is_empty() { "unspecified" } else { "coded" };
         let mut line = json!({
             "id": format!("r{index}"), "status": status, "scenarios": scenarios,
-            "text": format!("第{index}个产品的描述，\n有两行。"), "taxonomy": taxonomy.label(),
+            "text": format!("第{index}个产品的描述，有“引号”, 逗号。"), "taxonomy": taxonomy.label(),
             "columns": {"developer": format!("d{}", index / 3), "year": format!("202{}", index % 3)},
         });
         if probabilities {
-            let probability = |id: u32| if scenarios.contains(&id) { 0.8 } else { 0.002 };
+            let probability = |id: u32| match id {
+                _ if scenarios.contains(&id) => 0.8,
+                1 | 8 | 10 | 65 => 0.03,
+                _ => 0.002,
+            };
             line["probabilities"] = taxonomy.scenarios.iter().map(|scenario| probability(scenario.id)).collect();
         }
         lines += &format!("{line}\n");
@@ -116,9 +120,10 @@ fn a_filled_sheet_corrects_counts_in_every_design() {
             let estimate = &row["corrected"]["mentions"];
             let at = |key: &str| estimate[key].as_f64().expect("a number");
             assert!(at("low") <= total && total <= at("high"), "{design}: scenario {id}, {total} in {estimate}");
-            let counted = row["mentions"].as_f64().expect("a number");
-            assert!((at("value") - total).abs() <= (counted - total).abs(), "{design}: {row}");
         }
+        // Scenario 3 was assigned a few times, and never rightly.
+        let wrong = row(&found, "scenario", 3);
+        assert!(wrong["corrected"]["mentions"]["value"].as_f64() < wrong["mentions"].as_f64(), "{design}: {wrong}");
         assert_eq!(row(&found, "scenario", 65)["mentions"], row(&raw, "scenario", 65)["mentions"]);
         assert_eq!(raw["totals"]["corrected"], Value::Null);
         assert_eq!(found["audit"]["n_audited"], 30);
@@ -159,7 +164,8 @@ fn a_census_leaves_nothing_to_estimate() {
 #[test]
 fn sheets_survive_a_workbook_and_clusters_widen_intervals() {
     let workspace = Workspace::new();
-    workspace.file("coded.jsonl", coded(120, true));
+    // Workbooks keep lines within a cell, and may change their ends.
+    workspace.file("coded.jsonl", coded(120, true).replace("描述，", "描述，\\r\\n"));
     let drawn = workspace.run("audit sample coded.jsonl -n 30 --cluster developer --show-predictions -o sheet.xlsx");
     assert!(drawn.contains("exit status 0"), "{drawn}");
     let empty = workspace.run("audit score coded.jsonl sheet.xlsx");

@@ -223,8 +223,9 @@ fn ctrl_c_leaves_a_state_to_continue_from() {
 fn surveys_of_raw_tables_and_of_their_classification_agree() {
     let directory = TempDir::new().expect("a directory");
     fs::write(directory.path().join("t.csv"), csv_text(b',')).expect("written");
-    run(&["classify", "-q", "t.csv", "-o", "t.jsonl"], directory.path());
-    run(&["classify", "-q", "t.csv", "-o", "labels.jsonl", "--labels-only"], directory.path());
+    run(&["classify", "-q", "t.csv", "-o", "t.jsonl", "--probabilities"], directory.path());
+    run(&["classify", "-q", "t.csv", "-o", "labels.jsonl", "--labels-only", "--probabilities"], directory.path());
+    run(&["classify", "-q", "t.csv", "-o", "counts.jsonl"], directory.path());
     let survey = |input: &str| -> serde_json::Value {
         let output =
             run(&["survey", "-q", input, "--format", "json", "--by", "year", "--by", "类型"], directory.path());
@@ -237,6 +238,10 @@ fn surveys_of_raw_tables_and_of_their_classification_agree() {
     assert_eq!(raw["breakdowns"][0]["groups"].as_array().map(Vec::len), Some(3));
     assert_eq!(survey("t.jsonl"), raw);
     assert_eq!(survey("labels.jsonl"), raw);
+    assert!(raw["totals"]["expected_mentions"].as_f64() > Some(0.0));
+    let counts = survey("counts.jsonl");
+    assert_eq!(counts["totals"]["expected_mentions"], serde_json::Value::Null);
+    assert_eq!(counts["totals"]["n_mentions"], raw["totals"]["n_mentions"]);
 }
 
 #[test]

@@ -314,8 +314,8 @@ fn simulate(gold: &Gold, setting: &Setting, models: &HashMap<String, (f64, f64)>
     let cluster = setting.clustered.then(|| "vendor".to_owned());
     let mut surveyor = Surveyor::new(taxonomy, &[]).with_audit(Audit { records, cluster }).with_draws(DRAWS);
     let names: Vec<String> = vendors.iter().map(|vendor| vendor.to_string()).collect();
-    for index in 0..ids.len() {
-        surveyor.add(&coded(index), |_| Some(names[index].as_str()));
+    for (index, name) in names.iter().enumerate() {
+        surveyor.add(&coded(index), |_| Some(name.as_str()));
     }
     judge(&surveyor.finish(String::new(), String::new(), 0), &truths, taxonomy)
 }

@@ -10,9 +10,9 @@ pub mod sheet;
 use std::collections::HashMap;
 
 use crate::digest;
-use crate::prediction::{Assigned, Prediction};
+use crate::prediction::Prediction;
 use crate::survey::Coded;
-use crate::taxonomy::{Id, Taxonomy};
+use crate::taxonomy::Taxonomy;
 use design::Unit;
 
 /// The coded records that a sample stands for.
@@ -44,15 +44,8 @@ impl Frame {
 
     /// Adds a record; ids are unique in a coded file.
     pub fn add(&mut self, prediction: &Prediction, taxonomy: &Taxonomy) {
-        let scenarios: Vec<Id> = prediction.scenarios.iter().map(Assigned::id).collect();
-        let coded = Coded {
-            id: &prediction.id,
-            status: prediction.status,
-            scenarios: &scenarios,
-            probabilities: &prediction.probabilities,
-            truncated: prediction.truncated,
-        };
-        self.units.push(Unit::new(&coded, taxonomy));
+        let scenarios = prediction.ids();
+        self.units.push(Unit::new(&Coded::new(prediction, &scenarios), taxonomy));
         self.index.insert(prediction.id.clone(), self.ids.len());
         self.ids.push(prediction.id.clone());
         self.texts.push(prediction.text.as_deref().map(text_digest));

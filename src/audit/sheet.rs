@@ -12,7 +12,7 @@ use super::design::{Design, DesignError, Inclusion, inclusions};
 use super::{Frame, text_digest};
 use crate::agreement::Coding;
 use crate::labels::Status;
-use crate::prediction::{Assigned, Prediction};
+use crate::prediction::Prediction;
 use crate::record::{ColumnChoice, InputError, InputOptions, input};
 use crate::survey::AuditedRecord;
 use crate::taxonomy::{Id, Taxonomy};
@@ -123,7 +123,7 @@ pub fn blank_row(
     let digest = text_digest(&text);
     let mut row = vec![prediction.id.clone(), text];
     if show_predictions {
-        let numbers: Vec<String> = prediction.scenarios.iter().map(|assigned| assigned.id().to_string()).collect();
+        let numbers: Vec<String> = prediction.ids().iter().map(Id::to_string).collect();
         row.extend([prediction.status.name().to_owned(), numbers.join(";")]);
     }
     row.extend([const { String::new() }; 4]);
@@ -412,7 +412,7 @@ pub fn combine(sheets: &[Sheet], complete: bool) -> Result<Combined, SheetError>
     if problems.is_empty() { Ok(combined) } else { Err(SheetError::Problems(problems)) }
 }
 
-/// The scenarios that the classifier assigned.
+/// The classifier's coding.
 pub fn assigned(prediction: &Prediction) -> Coding {
-    Coding { status: prediction.status, scenarios: prediction.scenarios.iter().map(Assigned::id).collect() }
+    Coding { status: prediction.status, scenarios: prediction.ids().into_iter().collect() }
 }

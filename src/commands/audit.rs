@@ -1,6 +1,6 @@
 //! `medscenario audit`
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -15,7 +15,7 @@ use medscenario::audit::score::{Accuracy, Score, score};
 use medscenario::audit::sheet::{self, Combined, Sheet, SheetError};
 use medscenario::digest;
 use medscenario::output::{TableFormat, write_text_table};
-use medscenario::prediction::{Assigned, Prediction};
+use medscenario::prediction::Prediction;
 use medscenario::survey::plan::{Basis, Need, Planner, largest};
 use medscenario::survey::{Audit, Coded, Level};
 use medscenario::taxonomy::{Id, Lang, Taxonomy};
@@ -103,13 +103,13 @@ fn sample(coded: &Path, wanted: &Wanted<'_>, output: &Path, taxonomy: &Taxonomy)
     let frame = frame(coded, taxonomy)?;
     let context = || format!("Failed to draw from `{}`", coded.display());
     let inclusions = inclusions(wanted.design, &frame.units, wanted.number).with_context(context)?;
-    let drawn: HashMap<usize, ()> = draw(&inclusions, wanted.seed).into_iter().map(|index| (index, ())).collect();
+    let drawn: HashSet<usize> = draw(&inclusions, wanted.seed).into_iter().collect();
     let mut chosen: Vec<(usize, Prediction)> = Vec::new();
     let mut index = 0;
     let mut clustered = wanted.cluster.is_none();
     for_each_coded(&[coded.to_owned()], taxonomy, |prediction| {
         clustered |= wanted.cluster.is_some_and(|column| prediction.column(column).is_some());
-        if drawn.contains_key(&index) {
+        if drawn.contains(&index) {
             chosen.push((index, prediction));
         }
         index += 1;
@@ -231,14 +231,7 @@ fn needs(
     }
     let mut planner = Planner::new(taxonomy, audit);
     for_each_coded(&[coded.to_owned()], taxonomy, |prediction| {
-        let scenarios: Vec<Id> = prediction.scenarios.iter().map(Assigned::id).collect();
-        planner.add(&Coded {
-            id: &prediction.id,
-            status: prediction.status,
-            scenarios: &scenarios,
-            probabilities: &prediction.probabilities,
-            truncated: prediction.truncated,
-        });
+        planner.add(&Coded::new(&prediction, &prediction.ids()));
     })?;
     let mut needs = planner.finish(level, width);
     if let Some(id) = id {

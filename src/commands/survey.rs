@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 
 use medscenario::microdata::Microdata;
 use medscenario::pipeline::{Piece, Pipeline};
-use medscenario::prediction::{Assigned, Prediction};
+use medscenario::prediction::Prediction;
 use medscenario::record::{InputFormat, Records, input};
 use medscenario::survey::{Audit, Coded, Surveyor};
-use medscenario::taxonomy::{Id, Taxonomy};
+use medscenario::taxonomy::Taxonomy;
 
 use super::rejections::Rejections;
 use super::{
@@ -101,15 +101,7 @@ fn add(surveyor: &mut Surveyor<'_>, prediction: &Prediction, microdata: Option<&
     if let Some(microdata) = microdata {
         microdata.add(prediction);
     }
-    let scenarios: Vec<Id> = prediction.scenarios.iter().map(Assigned::id).collect();
-    let coded = Coded {
-        id: &prediction.id,
-        status: prediction.status,
-        scenarios: &scenarios,
-        probabilities: &prediction.probabilities,
-        truncated: prediction.truncated,
-    };
-    surveyor.add(&coded, |column| prediction.column(column));
+    surveyor.add(&Coded::new(prediction, &prediction.ids()), |column| prediction.column(column));
 }
 
 /// Whether the first object of a JSONL file is a prediction or a labelled text.

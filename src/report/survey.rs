@@ -335,3 +335,74 @@ pub fn csv(survey: &Survey) -> String {
     }
     String::from_utf8(writer.into_inner().expect("writing to memory does not fail")).expect("CSV of strings is UTF-8")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agreement::Coding;
+    use crate::labels::Status;
+    use crate::survey::{Audit, AuditedRecord, Coded, Surveyor};
+    use crate::taxonomy::Taxonomy;
+    use insta::assert_snapshot;
+
+    /// Twenty records, of which scenario 8 is assigned to 8 and mentioned by 9; every second one is audited.
+    fn survey(audited: bool, probable: bool) -> Survey {
+        let taxonomy = Taxonomy::builtin();
+        let ids: Vec<String> = (0..20).map(|index| index.to_string()).collect();
+        let record = |index: usize| {
+            let coding = match index < 9 {
+                true => Coding { status: Status::Coded, scenarios: [8].into() },
+                false => Coding { status: Status::Unspecified, scenarios: [].into() },
+            };
+            (ids[index].clone(), AuditedRecord { codings: vec![coding], inclusion: 0.5, stratum: 0 })
+        };
+        let mut surveyor = Surveyor::new(&taxonomy, &["kind".to_owned()]);
+        if audited {
+            let records = (0..20).step_by(2).map(record).collect();
+            surveyor = surveyor.with_audit(Audit { records, cluster: None });
+        }
+        for (index, id) in ids.iter().enumerate() {
+            let scenarios: &[u32] = if index < 8 { &[8] } else { &[] };
+            let status = if scenarios.is_empty() { Status::Unspecified } else { Status::Coded };
+            let of = |id: u32| if id == 8 { if index < 8 { 0.9 } else { 0.1 } } else { 0.0 };
+            let probabilities: Vec<f64> = taxonomy.scenarios.iter().map(|scenario| of(scenario.id)).collect();
+            let probabilities: &[f64] = if probable { &probabilities } else { &[] };
+            let coded = Coded { id, status, scenarios, probabilities, truncated: false };
+            surveyor.add(&coded, |_| Some(if index % 4 == 0 { "a" } else { "b" }));
+        }
+        surveyor.finish("t@0".to_owned(), "m@0".to_owned(), 0)
+    }
+
+    fn shown(survey: &Survey, lang: Lang) -> String {
+        // Only the entries above scenario 8: the others have nothing to show.
+        let mut survey = survey.clone();
+        let above = |row: &Frequency| row.mentions > 0;
+        survey.frequencies.retain(above);
+        survey
+            .breakdowns
+            .iter_mut()
+            .flat_map(|breakdown| &mut breakdown.groups)
+            .for_each(|group| group.frequencies.retain(above));
+        text(&survey, lang, false)
+    }
+
+    #[test]
+    fn tables_without_an_audit_stay_compact() {
+        assert_snapshot!("raw", shown(&survey(false, false), Lang::En));
+        assert_snapshot!("expected", shown(&survey(false, true), Lang::En));
+    }
+
+    #[test]
+    fn tables_with_an_audit_have_intervals_and_methods() {
+        assert_snapshot!("audited_en", shown(&survey(true, true), Lang::En));
+        assert_snapshot!("audited_zh", shown(&survey(true, false), Lang::Zh));
+    }
+
+    #[test]
+    fn csv_rows_carry_all_figures() {
+        let table = csv(&survey(true, true));
+        let rows: Vec<&str> =
+            table.lines().filter(|line| line.starts_with("by") || line.contains(",,scenario,8,")).collect();
+        assert_snapshot!("csv", rows.join("\n"));
+    }
+}

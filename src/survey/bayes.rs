@@ -232,21 +232,22 @@ pub(super) struct Shift {
 }
 
 /// The posterior of one cell of several targets, which `groups` puts into categories.
-pub(super) struct Pool<'a> {
-    cells: &'a [Cell],
-    groups: &'a [usize],
+pub(super) struct Pool {
+    /// The cells, by target.
+    pub(super) cells: Vec<Cell>,
+    groups: Vec<usize>,
     likelihoods: Vec<Vec<f64>>,
     nodes: Vec<Node>,
 }
 
-impl<'a> Pool<'a> {
-    pub(super) fn new(cells: &'a [Cell], groups: &'a [usize], prior: Prior) -> Pool<'a> {
+impl Pool {
+    pub(super) fn new(cells: Vec<Cell>, groups: Vec<usize>, prior: Prior) -> Pool {
         let likelihoods: Vec<Vec<f64>> = cells.iter().map(|cell| relative(&cell.log_likelihood)).collect();
         let n_groups = groups.iter().max().map_or(0, |last| last + 1);
         let node = |(slope, slope_weight): (f64, f64), (spread, weight): (f64, f64)| {
             let (items, categories) = (Kernel::new(spread), Kernel::new(spread * CATEGORY_SPREAD));
             let mut logs = vec![vec![0.0f64; GRID]; n_groups];
-            for ((cell, likelihood), &group) in cells.iter().zip(&likelihoods).zip(groups) {
+            for ((cell, likelihood), &group) in cells.iter().zip(&likelihoods).zip(&groups) {
                 let smooth = items.smooth(likelihood);
                 for (centre, log) in logs[group].iter_mut().enumerate() {
                     *log += smooth[moved(centre, slope * cell.covariate)].max(f64::MIN_POSITIVE).ln();

@@ -331,8 +331,8 @@ pub(super) struct Corrector<'a> {
     probable: bool,
     design_effect: (f64, f64),
     baselines: Vec<Baseline>,
-    /// By level: cells of all targets that were not assigned, and of those that were.
-    whole: Vec<[Vec<Cell>; 2]>,
+    /// By level: the cells of records to which targets were not assigned, and of those to which they were.
+    pools: Vec<[Pool; 2]>,
     draws: usize,
 }
 
@@ -359,7 +359,7 @@ impl<'a> Corrector<'a> {
             probable,
             design_effect: (1.0, 1.0),
             baselines: baselines(targets, whole, probable),
-            whole: Vec::new(),
+            pools: Vec::new(),
             draws,
         };
         if let Some(sizes) = clusters {
@@ -367,7 +367,10 @@ impl<'a> Corrector<'a> {
                 (0..targets.scenario_category.len()).map(|target| corrector.labels(whole, target)).collect();
             corrector.design_effect = estimate::design_effect(&labels, sizes);
         }
-        corrector.whole = targets.levels().iter().map(|(range, _)| corrector.cells(whole, range.clone())).collect();
+        let pools = targets.levels().map(|(range, groups)| {
+            corrector.cells(whole, range).map(|cells| Pool::new(cells, groups.clone(), corrector.prior()))
+        });
+        corrector.pools = pools.into();
         corrector
     }
 
@@ -432,13 +435,14 @@ impl<'a> Corrector<'a> {
         let n_scenarios = self.targets.scenario_category.len();
         let mut present = vec![vec![0.0; self.draws]; self.targets.len()];
         let mut perhaps = present.clone();
-        for ((range, groups), cells) in self.targets.levels().iter().zip(&self.whole) {
+        for ((range, _), pools) in self.targets.levels().iter().zip(&self.pools) {
             let own = (!whole).then(|| self.cells(part, range.clone()));
-            let shifts = [0, 1].map(|side| {
-                let pool = Pool::new(&cells[side], groups, self.prior());
-                pool.draw(self.draws, own.as_ref().map(|cells| cells[side].as_slice()), random)
-            });
-            let cells = own.as_ref().unwrap_or(cells);
+            let shifts = [0, 1]
+                .map(|side| pools[side].draw(self.draws, own.as_ref().map(|cells| cells[side].as_slice()), random));
+            let cells = match &own {
+                Some([first, second]) => [first, second],
+                None => [&pools[0].cells, &pools[1].cells],
+            };
             for (item, target) in range.clone().enumerate() {
                 let found = part.audited.iter().map(|&index| self.joined[index].truth[target]);
                 let (known, open) = found.fold((0.0, 0), |(known, open), truth| match truth {
@@ -605,12 +609,16 @@ pub(super) struct Corrections {
 
 impl Corrections {
     pub(super) fn of(&self, entry: Entry, targets: &Targets) -> Corrected {
-        let (mentions, records) = targets.places(entry);
+        let (of_mentions, of_records) = targets.places(entry);
+        let (mentions, mut records) = (self.rows[of_mentions], self.rows[of_records]);
+        // Both are estimated apart, and no more records than mentions can have one.
+        records.value = records.value.min(mentions.value);
+        records.low = records.low.min(records.value);
         Corrected {
-            mentions: self.rows[mentions],
-            records: self.rows[records],
-            share_of_mentions: self.shares[mentions],
-            share_of_records: self.rows[records].scaled(1.0 / self.n_records.max(1.0)),
+            mentions,
+            records,
+            share_of_mentions: self.shares[of_mentions],
+            share_of_records: records.scaled(1.0 / self.n_records.max(1.0)),
         }
     }
 }

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 
 use crate::labels::Status;
+use crate::prediction::Prediction;
 use crate::taxonomy::{Bilingual, Id, Taxonomy};
 pub use correction::{Audit, AuditedRecord, Corrected, Estimate, Method};
 use correction::{Corrections, Corrector, DRAWS, Entry, Joined, Part, Targets};
@@ -135,6 +136,19 @@ pub struct Totals {
     pub expected_mentions: Option<f64>,
     /// Mentions and records with one or more scenarios, corrected; `None` without an audit.
     pub corrected: Option<Corrected>,
+}
+
+impl<'a> Coded<'a> {
+    /// From a prediction and its [`ids`](Prediction::ids).
+    pub fn new(prediction: &'a Prediction, scenarios: &'a [Id]) -> Coded<'a> {
+        Coded {
+            id: &prediction.id,
+            status: prediction.status,
+            scenarios,
+            probabilities: &prediction.probabilities,
+            truncated: prediction.truncated,
+        }
+    }
 }
 
 /// What the corrected figures rest on.
@@ -550,6 +564,80 @@ mod tests {
                 let parts: u64 = parts.flat_map(|group| group.frequencies.iter().filter(|other| (other.level, other.id) == (row.level, row.id))).map(|row| row.mentions).sum();
                 prop_assert_eq!(parts, row.mentions);
             }
+        }
+    }
+
+    proptest! {
+        // Each case corrects three sets of records.
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn corrected_figures_stay_within_what_is_known(
+            records in proptest::collection::vec((0u32..6, 0u32..6, 0.02f64..0.98, 0u32..4), 12..60),
+            audited in 2usize..12,
+            probable: bool,
+        ) {
+            let taxonomy = Taxonomy::builtin();
+            let ids: Vec<String> = (0..records.len()).map(|index| index.to_string()).collect();
+            // Numbers from 1 are scenarios; 0 is none.
+            let set = |scenario: u32| if scenario == 0 { Vec::new() } else { vec![scenario, 80] };
+            let step = records.len().div_ceil(audited);
+            let seen: Vec<usize> = (0..records.len()).step_by(step).collect();
+            let inclusion = seen.len() as f64 / records.len() as f64;
+            let record = |&index: &usize| {
+                let scenarios = set(records[index].1).into_iter().collect();
+                let status = if records[index].1 == 0 { Status::Unspecified } else { Status::Coded };
+                let first = crate::agreement::Coding { status, scenarios };
+                // Every fourth record has a second coder, who found nothing.
+                let second = crate::agreement::Coding { status: Status::Unspecified, scenarios: [].into() };
+                let codings = if records[index].3 == 0 { vec![first, second] } else { vec![first] };
+                (ids[index].clone(), AuditedRecord { codings, inclusion, stratum: 0 })
+            };
+            let audit = Audit { records: seen.iter().map(record).collect(), cluster: None };
+            let sure = |scenario: u32| {
+                let found = |&&index: &&usize| records[index].3 != 0 && set(records[index].1).contains(&scenario);
+                seen.iter().filter(found).count() as f64
+            };
+            let mut surveyor = Surveyor::new(&taxonomy, &["parity".to_owned()]).with_audit(audit).with_draws(100);
+            for (index, (assigned, _, probability, _)) in records.iter().enumerate() {
+                let scenarios = set(*assigned);
+                let of = |id: Id| if scenarios.contains(&id) { *probability } else { 0.01 };
+                let probabilities: Vec<f64> = taxonomy.scenarios.iter().map(|scenario| of(scenario.id)).collect();
+                let status = if scenarios.is_empty() { Status::Unspecified } else { Status::Coded };
+                let probabilities: &[f64] = if probable { &probabilities } else { &[] };
+                let coded = Coded { id: &ids[index], status, scenarios: &scenarios, probabilities, truncated: false };
+                surveyor.add(&coded, |_| Some(if index % 2 == 0 { "even" } else { "odd" }));
+            }
+            let survey = surveyor.finish(String::new(), String::new(), 0);
+            let n = survey.totals.n_records as f64;
+            for row in &survey.frequencies {
+                let corrected = row.corrected.expect("there is an audit");
+                for (figure, most) in [
+                    (corrected.records, n),
+                    (corrected.mentions, n * 84.0),
+                    (corrected.share_of_mentions, 1.0),
+                    (corrected.share_of_records, 1.0),
+                ] {
+                    prop_assert!(0.0 <= figure.low && figure.low <= figure.value, "{row:?}");
+                    prop_assert!(figure.value <= figure.high && figure.high <= most + 1e-9, "{row:?}");
+                }
+                if row.level == Level::Scenario {
+                    prop_assert!(corrected.mentions.low >= sure(row.id), "{row:?}");
+                }
+                if let Some(expected) = row.expected_mentions {
+                    let parts = survey.breakdowns[0].groups.iter();
+                    let parts = parts.flat_map(|group| group.frequencies.iter());
+                    let parts = parts.filter(|other| (other.level, other.id) == (row.level, row.id));
+                    let sum: f64 = parts.filter_map(|part| part.expected_mentions).sum();
+                    prop_assert!((sum - expected).abs() < 1e-6);
+                }
+            }
+            let sum = |level| {
+                let rows = survey.frequencies.iter().filter(|row| row.level == level);
+                rows.filter_map(|row| row.expected_mentions).sum::<f64>()
+            };
+            prop_assert!((sum(Level::Section) - sum(Level::Scenario)).abs() < 1e-6);
+            prop_assert!((sum(Level::Category) - sum(Level::Scenario)).abs() < 1e-6);
         }
     }
 }
