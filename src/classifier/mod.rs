@@ -22,7 +22,7 @@ use head::Head;
 use similarity::LabelVectors;
 
 /// Most evidence spans kept for one scenario.
-const MAX_EVIDENCE: usize = 3;
+const MAX_EVIDENCE: usize = 2;
 
 /// A scenario assigned to a text.
 #[derive(Debug, Clone, PartialEq)]
