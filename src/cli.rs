@@ -57,8 +57,11 @@ Examples:
   medscenario survey data/products/*.csv --compare
   medscenario survey may.jsonl --compare january.jsonl --format csv
   medscenario survey data/products/*.csv --report survey.html --charts charts --chart-format svg,png
-  medscenario survey coded.jsonl --audit sheet.csv --cluster developer")]
-    Survey(SurveyArgs),
+  medscenario survey coded.jsonl --audit sheet.csv --cluster developer
+  medscenario survey coded.jsonl --taxonomy data/taxonomy/use-mode \
+    --crosswalk data/taxonomy/crosswalk/nhc-2024--use-mode.sssom.tsv
+  medscenario survey products.csv --taxonomy my-taxonomy.toml --zero-shot")]
+    Survey(Box<SurveyArgs>),
     /// Draw records for people to code, compare, and plan how many
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -247,6 +250,13 @@ pub struct SurveyArgs {
     pub input: InputArgs,
     #[command(flatten)]
     pub model: ModelArgs,
+    /// Count in --taxonomy what is coded in another taxonomy, through this crosswalk (SSSOM TSV): a record has the entries
+    /// that its scenarios imply
+    #[arg(long, value_name = "FILE", requires = "taxonomy", conflicts_with_all = ["zero_shot", "audit"])]
+    pub crosswalk: Option<PathBuf>,
+    /// Taxonomy that the crosswalk starts from, directory or file [default: the built-in taxonomy nhc-2024]
+    #[arg(long, value_name = "PATH", requires = "crosswalk")]
+    pub source_taxonomy: Option<PathBuf>,
     /// Break counts down by a column, or by `year` of the release date; may be repeated
     #[arg(long, value_name = "COLUMN")]
     pub by: Vec<String>,
@@ -569,6 +579,20 @@ pub enum TaxonomyCommand {
         /// Taxonomy directory or file [default: the built-in taxonomy nhc-2024]
         #[arg(long, value_name = "PATH")]
         taxonomy: Option<PathBuf>,
+    },
+    /// Say what differs between two taxonomies, or two versions of one
+    #[command(after_help = "\
+Examples:
+  medscenario taxonomy diff nhc-2024 my-taxonomy
+  medscenario taxonomy diff old/taxonomy.toml new/taxonomy.toml --json")]
+    Diff {
+        /// Taxonomy directory or file, or nhc-2024 for the built-in one
+        old: PathBuf,
+        /// The one to compare with it
+        new: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Print the whole taxonomy for other programs
     #[command(after_help = "Example:\n  medscenario taxonomy export --format skos > nhc-2024.ttl")]

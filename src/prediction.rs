@@ -19,6 +19,7 @@ use crate::classifier::Analysis;
 use crate::labels::Status;
 use crate::record::Record;
 use crate::segment::Span;
+use crate::taxonomy::crosswalk::Crosswalk;
 use crate::taxonomy::{Id, Taxonomy};
 
 /// Version of the line format.
@@ -146,10 +147,51 @@ impl Prediction {
         self.scenarios.iter().map(Assigned::id).collect()
     }
 
+    /// The same in another taxonomy, and how many mentions have no counterpart there.
+    ///
+    /// An implied entry has the evidence of all scenarios that imply it. Its probability is that of the most probable one,
+    /// below which the entry's own cannot lie. A coded record without a counterpart is outside; what is known of all
+    /// scenarios or of all decisions together does not carry over.
+    pub fn through(self, crosswalk: &Crosswalk, target: &Taxonomy) -> (Prediction, usize) {
+        let implied = crosswalk.implied(self.scenarios.iter().map(Assigned::id));
+        let from = |sources: &[Id]| -> Vec<&Assigned> {
+            self.scenarios.iter().filter(|assigned| sources.contains(&assigned.id())).collect()
+        };
+        let scenarios: Vec<Assigned> =
+            implied.entries.iter().map(|(&entry, sources)| combined(entry, &from(sources))).collect();
+        let (categories, sections) = target.ancestors(implied.entries.keys().copied());
+        let lost = self.status == Status::Coded && scenarios.is_empty();
+        let prediction = Prediction {
+            status: if lost { Status::Outside } else { self.status },
+            scenarios,
+            categories,
+            sections,
+            confidence: None,
+            review: None,
+            taxonomy: target.label(),
+            probabilities: Vec::new(),
+            ..self
+        };
+        (prediction, implied.without.len())
+    }
+
     /// The value of another column, as text.
     pub fn column(&self, name: &str) -> Option<&str> {
         self.columns.get(name).and_then(Value::as_str)
     }
+}
+
+/// An entry that is implied by some scenarios; a number alone where one of them is.
+fn combined(entry: Id, sources: &[&Assigned]) -> Assigned {
+    let mut highest: f64 = 0.0;
+    let mut spans: Vec<Span> = Vec::new();
+    for source in sources {
+        let Assigned::Full { probability, evidence, .. } = source else { return Assigned::Number(entry) };
+        highest = highest.max(*probability);
+        let new: Vec<Span> = evidence.iter().filter(|span| !spans.contains(span)).cloned().collect();
+        spans.extend(new);
+    }
+    Assigned::Full { scenario: entry, probability: highest, evidence: spans }
 }
 
 /// Four decimals: more would differ between processors and mean nothing.

@@ -73,11 +73,12 @@ pub fn run(cli: Cli) -> Result<Outcome> {
     }
 }
 
-/// The taxonomy that a flag names, or the built-in one.
+/// The taxonomy that a flag names, by its path or as the built-in one by its id; the built-in one without a flag.
 fn load_taxonomy(path: Option<&Path>) -> Result<Taxonomy> {
+    let builtin = Taxonomy::builtin();
     match path {
-        Some(path) => Ok(Taxonomy::from_path(path)?),
-        None => Ok(Taxonomy::builtin()),
+        Some(path) if path != Path::new(&builtin.id) || path.exists() => Ok(Taxonomy::from_path(path)?),
+        _ => Ok(builtin),
     }
 }
 
@@ -91,8 +92,12 @@ struct LoadedModel {
 
 impl LoadedModel {
     fn load(args: &ModelArgs) -> Result<LoadedModel> {
+        LoadedModel::load_for(args, load_taxonomy(args.taxonomy.as_deref())?)
+    }
+
+    /// Loads a model that codes with this taxonomy, whichever one the flags name.
+    fn load_for(args: &ModelArgs, taxonomy: Taxonomy) -> Result<LoadedModel> {
         set_jobs(args.jobs)?;
-        let taxonomy = load_taxonomy(args.taxonomy.as_deref())?;
         let bundle = match &args.model {
             Some(directory) => Bundle::open(directory)?,
             None => Bundle::builtin()?,

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use serde_json::{Map, Value};
 
+use medscenario::labels::Status;
 use medscenario::microdata::Microdata;
 use medscenario::pipeline::{Piece, Pipeline};
 use medscenario::prediction::Prediction;
 use medscenario::record::{InputFormat, Records, input};
-use medscenario::survey::{Audit, Coded, Surveyor};
+use medscenario::survey::{Audit, Coded, Derived, Surveyor};
 use medscenario::taxonomy::Taxonomy;
+use medscenario::taxonomy::crosswalk::Crosswalk;
 
 use super::rejections::Rejections;
 use super::{
@@ -37,36 +39,45 @@ pub fn run(args: &SurveyArgs, quiet: bool) -> Result<Outcome> {
         );
     }
     let compared = args.compare.compare.iter().map(PathBuf::from);
-    let read: Vec<PathBuf> = paths.iter().chain(&args.audit).cloned().chain(compared).collect();
+    let read: Vec<PathBuf> = paths.iter().chain(&args.audit).chain(&args.crosswalk).cloned().chain(compared).collect();
     refuse_overwriting(&read, [args.output.as_deref(), args.input.errors.as_deref(), report])?;
     let mut rejections = Rejections::open(args.input.errors.as_deref(), quiet, None)?;
-    let taxonomy;
-    let mut microdata;
+    let taxonomy = load_taxonomy(args.model.taxonomy.as_deref())?;
+    let mut route = Route::open(args, &taxonomy)?;
+    let source = route.as_ref().map_or_else(|| taxonomy.clone(), |route| route.source.clone());
+    let mut microdata = presentation::wanted(args).then(|| Microdata::new(&taxonomy));
     let other;
     let (surveyor, model) = if coded.contains(&true) {
-        taxonomy = load_taxonomy(args.model.taxonomy.as_deref())?;
         other = presentation::Other::read(args.compare.compare.as_deref(), &taxonomy)?;
-        microdata = presentation::wanted(args).then(|| Microdata::new(&taxonomy));
-        let surveyor = match args.audit.is_empty() {
-            true => count_coded(&paths, &args.by, &taxonomy, microdata.as_mut())?,
-            false => count_audited(&paths, args, &taxonomy, microdata.as_mut())?,
+        let surveyor = match (&mut route, args.audit.is_empty()) {
+            (Some(route), _) => {
+                let mut surveyor = Surveyor::new(&taxonomy, &args.by);
+                for_each_coded(&paths, &source, |prediction| {
+                    add(&mut surveyor, &route.follow(prediction), microdata.as_mut());
+                })?;
+                surveyor
+            }
+            (None, true) => count_coded(&paths, &args.by, &taxonomy, microdata.as_mut())?,
+            (None, false) => count_audited(&paths, args, &taxonomy, microdata.as_mut())?,
         };
         (surveyor, String::new())
     } else {
         let inputs = input::open_all(&paths, &args.input.options())?;
-        let loaded = LoadedModel::load(&args.model)?;
-        let label = loaded.label();
+        let loaded = LoadedModel::load_for(&args.model, source.clone())?;
+        let label = if loaded.zero_shot { loaded.label() } else { loaded.label() + " (trained)" };
         let classifier = loaded.classifier;
-        taxonomy = loaded.taxonomy;
         other = presentation::Other::read(args.compare.compare.as_deref(), &taxonomy)?;
-        microdata = presentation::wanted(args).then(|| Microdata::new(&taxonomy));
         let mut surveyor = Surveyor::new(&taxonomy, &args.by);
         let bar = progress_bar(quiet, rows_hint(&paths, &args.input), "rows");
-        let mut pipeline = Pipeline::new(&classifier, &taxonomy);
+        let mut pipeline = Pipeline::new(&classifier, &source);
         let mut piece = Piece::default();
         let mut count = |piece: &mut Piece| -> Result<()> {
-            for prediction in &pipeline.predict(piece.take())? {
-                add(&mut surveyor, prediction, microdata.as_mut());
+            for prediction in pipeline.predict(piece.take())? {
+                let prediction = match &mut route {
+                    Some(route) => route.follow(prediction),
+                    None => prediction,
+                };
+                add(&mut surveyor, &prediction, microdata.as_mut());
             }
             Ok(())
         };
@@ -92,9 +103,48 @@ pub fn run(args: &SurveyArgs, quiet: bool) -> Result<Outcome> {
             missing.join("`, `")
         );
     }
-    let survey = surveyor.finish(taxonomy.label(), model, rejections.count);
+    let mut survey = surveyor.finish(taxonomy.label(), model, rejections.count);
+    if let Some(Route { derived, .. }) = route {
+        let coder = if survey.model.is_empty() { "coded input" } else { &survey.model };
+        survey.model = format!("{coder} through crosswalk {}", derived.crosswalk);
+        survey.derived = Some(derived);
+    }
     presentation::present(args, format, &paths, &survey, microdata.as_ref(), other, quiet)?;
     Ok(if rejections.finish()? > 0 { Outcome::Rejections } else { Outcome::Done })
+}
+
+/// The way from the taxonomy in which records are coded to the one in which they are counted.
+struct Route<'a> {
+    source: Taxonomy,
+    target: &'a Taxonomy,
+    crosswalk: Crosswalk,
+    derived: Derived,
+}
+
+impl<'a> Route<'a> {
+    fn open(args: &SurveyArgs, target: &'a Taxonomy) -> Result<Option<Route<'a>>> {
+        let Some(path) = &args.crosswalk else { return Ok(None) };
+        let source = load_taxonomy(args.source_taxonomy.as_deref())?;
+        let crosswalk = Crosswalk::read(path, &source, target)?;
+        let derived = Derived {
+            crosswalk: crosswalk.label(),
+            from: source.label(),
+            n_mentions: 0,
+            n_without_counterpart: 0,
+            n_records_without_counterpart: 0,
+        };
+        Ok(Some(Route { source, target, crosswalk, derived }))
+    }
+
+    fn follow(&mut self, prediction: Prediction) -> Prediction {
+        let (status, n_mentions) = (prediction.status, prediction.scenarios.len());
+        let (prediction, n_without) = prediction.through(&self.crosswalk, self.target);
+        self.derived.n_mentions += n_mentions as u64;
+        self.derived.n_without_counterpart += n_without as u64;
+        let lost = status == Status::Coded && prediction.status == Status::Outside;
+        self.derived.n_records_without_counterpart += u64::from(lost);
+        prediction
+    }
 }
 
 fn add(surveyor: &mut Surveyor<'_>, prediction: &Prediction, microdata: Option<&mut Microdata<'_>>) {

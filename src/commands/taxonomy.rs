@@ -2,7 +2,8 @@
 
 use anyhow::{Result, bail};
 
-use medscenario::report::{taxonomy_entry, taxonomy_tree};
+use medscenario::report::{taxonomy_diff, taxonomy_entry, taxonomy_tree};
+use medscenario::taxonomy::diff::diff;
 use medscenario::taxonomy::export;
 
 use super::{Outcome, load_taxonomy, write_result};
@@ -32,6 +33,11 @@ pub fn run(command: TaxonomyCommand) -> Result<Outcome> {
                     )
                 }
             }
+        }
+        TaxonomyCommand::Diff { old, new, json } => {
+            let diff = diff(&load_taxonomy(Some(&old))?, &load_taxonomy(Some(&new))?);
+            let text = if json { serde_json::to_string_pretty(&diff)? + "\n" } else { taxonomy_diff(&diff) };
+            write_result(None, &text)?;
         }
         TaxonomyCommand::Export { format, taxonomy } => {
             let taxonomy = load_taxonomy(taxonomy.as_deref())?;

@@ -22,7 +22,7 @@ pub use comparison::{
 pub use evaluation::markdown as evaluation_markdown;
 pub use lookup::text as lookup_text;
 pub use survey::{csv as survey_csv, text as survey_text};
-pub use taxonomy::{entry as taxonomy_entry, tree as taxonomy_tree};
+pub use taxonomy::{diff as taxonomy_diff, entry as taxonomy_entry, tree as taxonomy_tree};
 pub use workbook::{WorkbookError, workbook as survey_workbook};
 
 /// Rules above, below and under the header; none between rows, so that long tables stay short.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{percent, table, words};
-use crate::survey::{Breakdown, Estimate, Frequency, Level, Method, Survey, Totals};
+use crate::survey::{Breakdown, Derived, Estimate, Frequency, Level, Method, Survey, Totals};
 use crate::taxonomy::Lang;
 
 /// Tables for the terminal. Scenarios without mentions are left out unless `all` is set.
@@ -41,6 +41,9 @@ pub fn text(survey: &Survey, lang: Lang, all: bool) -> String {
             ),
         };
     }
+    if let Some(derived) = &survey.derived {
+        let _ = writeln!(out, "{}", derivation(derived, &survey.taxonomy, lang));
+    }
     let model = if survey.model.is_empty() { say("已编码输入", "coded input") } else { &survey.model };
     let _ = match lang {
         Lang::Zh => writeln!(out, "分类体系 {}；模型 {model}。", survey.taxonomy),
@@ -72,6 +75,22 @@ pub fn text(survey: &Survey, lang: Lang, all: bool) -> String {
         );
     }
     out
+}
+
+/// Where derived counts come from, and what was lost on the way.
+pub(super) fn derivation(derived: &Derived, taxonomy: &str, lang: Lang) -> String {
+    let Derived { crosswalk, from, n_mentions, n_without_counterpart, n_records_without_counterpart } = derived;
+    match lang {
+        Lang::Zh => format!(
+            "经对照表 {crosswalk} 由 {from} 的编码推得：{n_mentions} 次提及中 {n_without_counterpart} 次在 {taxonomy} 中无对应；\
+             {n_records_without_counterpart} 个产品因此全无对应，计入体系之外。推得的计数是下限，不同于直接编码。"
+        ),
+        Lang::En => format!(
+            "Derived through crosswalk {crosswalk} from codes in {from}: {n_without_counterpart} of {n_mentions} mentions have \
+             no counterpart in {taxonomy}, which leaves {n_records_without_counterpart} coded products without any; they count as \
+             outside. Derived counts are lower bounds, not direct codes."
+        ),
+    }
 }
 
 fn totals(totals: &Totals, lang: Lang) -> String {
@@ -145,7 +164,7 @@ fn meaning(survey: &Survey, lang: Lang) -> String {
             };
         }
     }
-    if survey.totals.expected_mentions.is_none() {
+    if survey.totals.expected_mentions.is_none() && survey.derived.is_none() {
         out += say(
             "\n期望数需要每个场景的概率：请用 classify --probabilities 重新编码。",
             "\nExpected counts need the probability of every scenario: classify with --probabilities.",

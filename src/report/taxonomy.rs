@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::words;
+use crate::taxonomy::diff::{Change, Diff, Edit, Entry, Values};
 use crate::taxonomy::{Lang, Scenario, Taxonomy};
 
 /// The tree with its notes and digest. A star marks scenarios whose text in the document names large models.
@@ -76,6 +77,74 @@ pub fn entry(scenario: &Scenario, taxonomy: &Taxonomy) -> String {
         };
         list(excludes, scenario.excludes.iter().map(rule).collect());
         let _ = writeln!(out, "{terms}: {}", scenario.terms.get(lang).join(words(lang, "、", ", ")));
+    }
+    out
+}
+
+/// Differences of two taxonomies: `+` is new, `-` is gone, `~` differs.
+pub fn diff(diff: &Diff) -> String {
+    let mut out = format!("{} → {}\n", diff.old, diff.new);
+    if diff.is_empty() {
+        return out + "no differences\n";
+    }
+    if !diff.document.is_empty() {
+        out += "\nDocument\n";
+        diff.document.iter().for_each(|found| out += &edit(found));
+    }
+    for (level, entries) in
+        [("Sections", &diff.sections), ("Categories", &diff.categories), ("Scenarios", &diff.scenarios)]
+    {
+        if entries.is_empty() {
+            continue;
+        }
+        let count = |change: fn(&Change) -> bool| entries.iter().filter(|entry| change(&entry.change)).count();
+        let _ = writeln!(
+            out,
+            "\n{level}: {} added, {} removed, {} changed",
+            count(|change| *change == Change::Added),
+            count(|change| *change == Change::Removed),
+            count(|change| matches!(change, Change::Changed(_)))
+        );
+        for Entry { id, name, change } in entries {
+            let (mark, edits) = match change {
+                Change::Added => ('+', [].as_slice()),
+                Change::Removed => ('-', [].as_slice()),
+                Change::Changed(edits) => ('~', edits.as_slice()),
+            };
+            let _ = writeln!(out, "{mark} {id} {} / {}", name.zh, name.en);
+            edits.iter().for_each(|found| out += &edit(found));
+        }
+    }
+    out
+}
+
+fn edit(edit: &Edit) -> String {
+    let field = match edit.field {
+        "name" => "renamed",
+        "category" => "moved to another category",
+        "section" => "moved to another section",
+        other => other,
+    };
+    let mut out = match edit.lang {
+        None => format!("    {field}\n"),
+        Some(Lang::Zh) => format!("    {field} (zh)\n"),
+        Some(Lang::En) => format!("    {field} (en)\n"),
+    };
+    let mut line = |mark: char, value: &str| {
+        let _ = writeln!(out, "      {mark} {value}");
+    };
+    match &edit.values {
+        Values::One { old, new } => {
+            line('-', old);
+            line('+', new);
+        }
+        Values::Many { added, removed } => {
+            removed.iter().for_each(|value| line('-', value));
+            added.iter().for_each(|value| line('+', value));
+            if added.is_empty() && removed.is_empty() {
+                line('~', "order or repetitions");
+            }
+        }
     }
     out
 }

@@ -3,6 +3,7 @@
 use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, Workbook, Worksheet, XlsxError};
 
 use super::comparison::this_figure;
+use super::survey::derivation;
 use crate::comparison::{Comparison, PublishedComparison, ScopeRow};
 use crate::evaluation::Measure;
 use crate::survey::{Frequency, Level, Survey, Totals};
@@ -101,7 +102,7 @@ fn build(
 fn totals(survey: &Survey) -> Vec<Vec<Value>> {
     let Totals { n_records, n_coded, n_outside, n_unspecified, n_mentions, mentions_per_record, .. } = survey.totals;
     let totals = &survey.totals;
-    vec![
+    let mut rows = vec![
         vec![text("products"), count(n_records)],
         vec![text("coded"), count(n_coded)],
         vec![text("outside the taxonomy"), count(n_outside)],
@@ -119,7 +120,11 @@ fn totals(survey: &Survey) -> Vec<Vec<Value>> {
         vec![text("taxonomy"), text(&survey.taxonomy)],
         vec![text("model"), text(&survey.model)],
         vec![text("counts"), text("raw counts of the classifier, not corrected for coding errors")],
-    ]
+    ];
+    if let Some(derived) = &survey.derived {
+        rows.push(vec![text("derived"), text(&derivation(derived, &survey.taxonomy, Lang::En))]);
+    }
+    rows
 }
 
 fn frequency(row: &Frequency) -> Vec<Value> {

@@ -164,6 +164,21 @@ pub struct AuditSummary {
     pub design_effect: f64,
 }
 
+/// What is known of counts that were derived from codes in another taxonomy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Derived {
+    /// The crosswalk and the beginning of its digest.
+    pub crosswalk: String,
+    /// The taxonomy of the codes and the beginning of its digest.
+    pub from: String,
+    /// Mentions in that taxonomy.
+    pub n_mentions: u64,
+    /// Those of them that have no counterpart.
+    pub n_without_counterpart: u64,
+    /// Coded records without any counterpart, which are counted as outside.
+    pub n_records_without_counterpart: u64,
+}
+
 /// One coded record, as a survey counts it.
 #[derive(Debug, Clone, Copy)]
 pub struct Coded<'a> {
@@ -210,6 +225,8 @@ pub struct Survey {
     pub n_rejected: u64,
     /// Records whose description was cut.
     pub n_truncated: u64,
+    /// The crosswalk behind the counts; `None` where records were coded in this taxonomy.
+    pub derived: Option<Derived>,
     /// The audit; `None` without one.
     pub audit: Option<AuditSummary>,
     /// Totals over all records.
@@ -392,7 +409,17 @@ impl<'a> Surveyor<'a> {
             cluster: self.audit.as_ref().and_then(|audit| audit.cluster.clone()),
             design_effect: corrector.design_effect(),
         });
-        Survey { taxonomy, model, n_rejected, n_truncated: self.n_truncated, audit, totals, frequencies, breakdowns }
+        Survey {
+            taxonomy,
+            model,
+            n_rejected,
+            n_truncated: self.n_truncated,
+            derived: None,
+            audit,
+            totals,
+            frequencies,
+            breakdowns,
+        }
     }
 }
 

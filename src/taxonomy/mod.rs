@@ -5,6 +5,8 @@
 //! files that it names. [`Taxonomy::builtin`] is the guideline of China's National Health Commission of November 2024.
 
 mod builtin;
+pub mod crosswalk;
+pub mod diff;
 pub mod export;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::charts::{Chart, charts};
 use super::comparison::{number, points, this_figure};
+use super::survey::derivation;
 use super::{level_name, percent};
 use crate::comparison::{Comparison, PublishedComparison, ScopeRow};
 use crate::microdata::Microdata;
@@ -86,6 +87,10 @@ pub fn page(
         },
         model => &survey.model,
         totals => Serde(&survey.totals),
+        derived => survey.derived.as_ref().map(|derived| {
+            let [zh, en] = [Lang::Zh, Lang::En].map(|lang| derivation(derived, &survey.taxonomy, lang));
+            context! { zh, en }
+        }),
         n_rejected => survey.n_rejected,
         n_truncated => survey.n_truncated,
         categories => Serde(level(Level::Category)),
