@@ -11,7 +11,7 @@ mod fit;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor, Var};
 use rand::SeedableRng;
@@ -128,6 +128,9 @@ pub enum TrainError {
     },
 }
 
+/// Features that were computed before, by text.
+type Known = HashMap<String, Arc<TextFeatures>>;
+
 /// What one pass over the texts gave.
 #[derive(Debug, Clone, Copy)]
 pub struct EpochReport {
@@ -160,8 +163,6 @@ pub struct Training<'a> {
     pub options: &'a TrainOptions,
     /// Where to compute.
     pub device: &'a Device,
-    /// Features that were computed before, by text; empty at first.
-    pub known: Mutex<HashMap<String, Arc<TextFeatures>>>,
 }
 
 impl Training<'_> {
@@ -178,18 +179,19 @@ impl Training<'_> {
             (false, _) => (texts.collect(), self.calibration.texts.iter().collect::<Vec<_>>()),
         };
         let mut judged = Vec::new();
+        let mut known = Known::new();
         if self.options.folds > 1 {
             for (learned, unseen) in folds(&held_out, self.options.folds, &mut random) {
                 let scratch = tempfile::tempdir().map_err(|source| TrainError::Scratch { source })?;
                 let texts: Vec<&LabelledText> = fitted.iter().copied().chain(learned).collect();
-                self.write(scratch.path(), &texts, unseen.len(), progress)?;
-                judged.push(self.judge(scratch.path(), unseen)?);
+                self.write(scratch.path(), &texts, unseen.len(), &mut known, progress)?;
+                judged.push(self.judge(scratch.path(), unseen, &mut known)?);
             }
             fitted.extend(&held_out);
         }
-        let (mut files, manifest) = self.write(directory, &fitted, held_out.len(), progress)?;
+        let (mut files, manifest) = self.write(directory, &fitted, held_out.len(), &mut known, progress)?;
         if self.options.folds <= 1 {
-            judged.push(self.judge(directory, held_out)?);
+            judged.push(self.judge(directory, held_out, &mut known)?);
         }
         let observations: Vec<Observation> = judged.iter().flat_map(|part| part.observations(self.taxonomy)).collect();
         let calibration = Calibration::fit(&observations, &category_positions(self.taxonomy));
@@ -205,21 +207,27 @@ impl Training<'_> {
         directory: &Path,
         texts: &[&LabelledText],
         n_held_out: usize,
+        known: &mut Known,
         progress: &mut dyn FnMut(EpochReport),
     ) -> Result<(BTreeMap<String, Vec<u8>>, Manifest), TrainError> {
         // Every fold starts from the same weights and sees its texts in the same order.
         let mut random = ChaCha8Rng::seed_from_u64(self.options.seed);
-        let files = self.fit(texts, &mut random, progress)?;
+        let files = self.fit(texts, &mut random, known, progress)?;
         let manifest = self.manifest(texts.len(), n_held_out)?;
         bundle::write(directory, manifest.clone(), &files)?;
         Ok((files, manifest))
     }
 
     /// The head of a bundle as it is stored and read back, rounded to 16 bits, with the features of texts that it has not seen.
-    fn judge<'t>(&self, directory: &Path, texts: Vec<&'t LabelledText>) -> Result<Judged<'t>, TrainError> {
+    fn judge<'t>(
+        &self,
+        directory: &Path,
+        texts: Vec<&'t LabelledText>,
+        known: &mut Known,
+    ) -> Result<Judged<'t>, TrainError> {
         let (encoder, head) = bundle::Bundle::open(directory)?.parts(self.device)?;
         let features = self
-            .features(&texts, &encoder)
+            .features(&texts, &encoder, known)
             .map_err(|error| TrainError::Compute { epoch: self.options.epochs, source: error.source })?;
         Ok(Judged { head, texts, features })
     }
@@ -229,6 +237,7 @@ impl Training<'_> {
         &self,
         texts: &[&LabelledText],
         random: &mut ChaCha8Rng,
+        known: &mut Known,
         progress: &mut dyn FnMut(EpochReport),
     ) -> Result<BTreeMap<String, Vec<u8>>, TrainError> {
         let Training { taxonomy, options, device, .. } = *self;
@@ -252,7 +261,7 @@ impl Training<'_> {
             texts.iter().map(|text| token_example(text, &tokenizer, taxonomy)).collect()
         } else {
             let encoder = checkpoint.load(device, false)?;
-            let features = self.features(texts, &encoder).map_err(|error| compute(0)(error.source))?;
+            let features = self.features(texts, &encoder, known).map_err(|error| compute(0)(error.source))?;
             texts.iter().zip(features).map(|(text, features)| feature_example(text, features, taxonomy)).collect()
         };
         let mask = tokenizer.mask_token();
@@ -270,9 +279,13 @@ impl Training<'_> {
     }
 
     /// Features of texts, computed in pieces. Those of a frozen encoder are computed once for all folds.
-    fn features(&self, texts: &[&LabelledText], encoder: &TextEncoder) -> Result<Vec<Arc<TextFeatures>>, EncodeError> {
+    fn features(
+        &self,
+        texts: &[&LabelledText],
+        encoder: &TextEncoder,
+        known: &mut Known,
+    ) -> Result<Vec<Arc<TextFeatures>>, EncodeError> {
         let hidden = encoder.encoder.hidden_size();
-        let mut known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if self.options.fine_tune {
             known.clear();
         }

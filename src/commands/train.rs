@@ -1,6 +1,6 @@
 //! `medscenario train`
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
@@ -47,7 +47,6 @@ pub fn run(args: &TrainArgs, quiet: bool) -> Result<Outcome> {
         taxonomy: &taxonomy,
         options: &options,
         device: &device,
-        known: Mutex::default(),
     };
     let trained = training.run(&args.output, &mut |report| {
         if !quiet {

@@ -260,7 +260,7 @@ fn add(book: &mut Workbook, name: &str, header: &[&str], rows: Vec<Vec<Value>>) 
 mod tests {
     use super::*;
     use crate::labels::Status;
-    use crate::survey::Surveyor;
+    use crate::survey::{Coded, Surveyor};
     use crate::taxonomy::Taxonomy;
     use calamine::{Data, Reader};
 
@@ -268,7 +268,8 @@ mod tests {
     fn every_table_has_a_sheet_and_equal_surveys_have_equal_bytes() {
         let taxonomy = Taxonomy::builtin();
         let mut surveyor = Surveyor::new(&taxonomy, &["year".to_owned()]);
-        surveyor.add(Status::Coded, &[8, 10], false, |column| (column == "released").then_some("2024-05"));
+        let coded = Coded { id: "a", status: Status::Coded, scenarios: &[8, 10], probabilities: &[], truncated: false };
+        surveyor.add(&coded, |column| (column == "released").then_some("2024-05"));
         let survey = surveyor.finish(taxonomy.label(), String::new(), 0);
         let bytes = workbook(&survey, None, None).expect("written");
         assert_eq!(bytes, workbook(&survey, None, None).expect("written"));

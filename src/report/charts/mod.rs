@@ -310,12 +310,14 @@ impl Draw<'_> {
     fn coverage(&self) -> Option<Chart> {
         const TILE: i32 = 30;
         const PER_ROW: usize = 18;
+        /// Number, name and mentions of a scenario.
+        type Tile = (Id, String, u64);
         let taxonomy = self.microdata.taxonomy();
         let mentions = |id: Id| {
             let rows = self.survey.frequencies.iter();
             rows.clone().find(|row| row.level == Level::Scenario && row.id == id).map_or(0, |row| row.mentions)
         };
-        let rows: Vec<(String, Vec<(Id, String, u64)>)> = taxonomy
+        let rows: Vec<(String, Vec<Tile>)> = taxonomy
             .categories
             .iter()
             .map(|category| {
