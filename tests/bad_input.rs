@@ -1873,9 +1873,9 @@ fn bundles_that_cannot_be_used_are_named() {
     workspace.file("table.csv", "id,text\n1,triages outpatients\n").file("tiny/taxonomy.toml", TINY);
     workspace.file("bare/README.md", "no bundle");
     workspace.file(&format!("broken/{MANIFEST}"), "{");
-    workspace.file(&format!("future/{MANIFEST}"), r#"{"format":2}"#);
+    workspace.file(&format!("future/{MANIFEST}"), r#"{"format":3}"#);
     workspace.file(&format!("other/{MANIFEST}"), r#"{"name":"of another program"}"#);
-    workspace.file(&format!("partial/{MANIFEST}"), r#"{"format":1,"name":"partial"}"#);
+    workspace.file(&format!("partial/{MANIFEST}"), r#"{"format":2,"name":"partial"}"#);
     copy_bundle(&workspace, "changed");
     let mut head = std::fs::read(workspace.path("changed").join(HEAD)).expect("copied");
     *head.last_mut().expect("a head has bytes") ^= 1;
@@ -1911,11 +1911,11 @@ fn bundles_that_cannot_be_used_are_named() {
 
     $ medscenario model verify future
     exit status 1, no output
-    error: `manifest.json` of bundle `future` cannot be used: its format is 2, and this program reads format 1; train the bundle again
+    error: `manifest.json` of bundle `future` cannot be used: its format is 3, and this program reads format 2; train the bundle again
 
     $ medscenario model verify other
     exit status 1, no output
-    error: `manifest.json` of bundle `other` cannot be used: its format is none, and this program reads format 1; train the bundle again
+    error: `manifest.json` of bundle `other` cannot be used: its format is none, and this program reads format 2; train the bundle again
 
     $ medscenario model verify partial
     exit status 1, no output
@@ -1935,15 +1935,15 @@ fn bundles_that_cannot_be_used_are_named() {
 
     $ medscenario classify table.csv --taxonomy tiny
     exit status 1, no output
-    error: Bundle `built-in` was trained for taxonomy `nhc-2024 [digest]`, and `tiny [digest]` is loaded; choose a --taxonomy and a --model that belong together
+    error: Bundle `built-in` was trained for taxonomy `nhc-2024 [digest]`, and `tiny [digest]` is loaded; choose a --taxonomy and a --model that belong together, train one with `medscenario train`, or rank without labels with --zero-shot
 
     $ medscenario classify table.csv --model changed --taxonomy tiny
     exit status 1, no output
-    error: Bundle `changed` was trained for taxonomy `nhc-2024 [digest]`, and `tiny [digest]` is loaded; choose a --taxonomy and a --model that belong together
+    error: Bundle `changed` was trained for taxonomy `nhc-2024 [digest]`, and `tiny [digest]` is loaded; choose a --taxonomy and a --model that belong together, train one with `medscenario train`, or rank without labels with --zero-shot
 
     $ medscenario lookup triage --taxonomy tiny
     exit status 1, no output
-    error: Bundle `built-in` was trained for taxonomy `nhc-2024 [digest]`, and `tiny [digest]` is loaded; choose a --taxonomy and a --model that belong together
+    error: Bundle `built-in` was trained for taxonomy `nhc-2024 [digest]`, and `tiny [digest]` is loaded; choose a --taxonomy and a --model that belong together, train one with `medscenario train`, or rank without labels with --zero-shot
 
     $ medscenario model info bare
     exit status 1, no output
