@@ -271,8 +271,9 @@ def main():
     systems = [name for name in SYSTEMS if name not in left_out]
     results = {name: baseline(name, data) for name in systems}
     results["default bundle"] = full(data)
-    print("# The default bundle and its baselines\n\nPrinted by `python eval/baselines/run.py`, which says how each is made. Test split, with 95% intervals from", end=" ")
-    print(f"{RESAMPLES} bootstrap samples of documents.")
+    flags = "".join(f" --without '{name}'" for name in left_out)
+    print(f"# The default bundle and its baselines\n\nPrinted by `python eval/baselines/run.py{flags}`, which says how each is made.")
+    print(f"Test split, with 95% intervals from {RESAMPLES} bootstrap samples of documents.")
     rows = {code: np.array([row for row, text in enumerate(data.test) if lang(text) == code]) for code in ("zh", "en")}
     best = None
     for code, name in (("zh", "Chinese"), ("en", "English")):
