@@ -56,6 +56,8 @@ WHY = """
 
 - **The order of the large blocks agrees.** Medical services lead in every column, and decision support and imaging diagnosis stand
   near the top. Public health, elderly care and childcare are rare here as there.
+- **Triage, pre-consultation and record generation stand lower here** than "among the most mentioned", in the coders' columns too, so
+  that it is not the classifier's doing: entries name such functions less often than vendors' own material does.
 - **Fewer mentions per product.** The unit there is a model as its vendor presents it in all material; here it is one
   description of at most 240 characters, coded for what it states and nothing else. A model with three functions in its
   brochure has often one of them in a registry entry. Raw totals should therefore not be compared, shares can.
