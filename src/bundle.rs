@@ -7,7 +7,6 @@ mod builtin;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::classifier::calibration::Calibration;
@@ -15,7 +14,7 @@ use crate::classifier::head::Head;
 use crate::classifier::{Classifier, Scorer};
 use crate::digest;
 use crate::encoder::checkpoint::Files;
-use crate::encoder::{Checkpoint, CheckpointError, TextEncoder};
+use crate::encoder::{Backend, Checkpoint, CheckpointError, TextEncoder};
 use crate::taxonomy::{Id, Taxonomy};
 
 /// Name of the manifest within a bundle.
@@ -26,7 +25,7 @@ pub const HEAD: &str = "head.safetensors";
 pub const CARD: &str = "README.md";
 
 /// Version of the bundle format that this program reads and writes.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// What a bundle is, how it was made, and the hashes of its files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,8 +83,10 @@ pub struct TrainingRecord {
     pub head_rate: f64,
     /// Units of the head's first layer.
     pub units: usize,
-    /// Rows of the head's layer over words.
+    /// Rows of the head's layers over words.
     pub buckets: usize,
+    /// Share of the linear model of the text's words in the scores.
+    pub word_share: f32,
     /// Share of the head's inputs and units that were left out in each step.
     pub dropout: f64,
     /// Heads that were trained from different seeds and averaged.
@@ -224,6 +225,18 @@ impl Bundle {
         Ok(read(&self.files, MANIFEST)?.len() + named.sum::<Result<usize, _>>()?)
     }
 
+    /// Digest of the files that decide hidden states: all but the head, as they are, whatever the manifest says of them.
+    ///
+    /// # Errors
+    /// A file that the manifest names is missing.
+    pub fn encoder_digest(&self) -> Result<String, BundleError> {
+        let mut parts = String::new();
+        for file in self.manifest.files.keys().filter(|file| *file != HEAD) {
+            parts += &format!("{file} {}\n", digest::of_bytes(&read(&self.files, file)?));
+        }
+        Ok(digest::of_bytes(parts.as_bytes()))
+    }
+
     /// Compares every file with the hash that the manifest gives; returns the names checked.
     ///
     /// # Errors
@@ -260,18 +273,18 @@ impl Bundle {
     ///
     /// # Errors
     /// A file is missing or broken, or its parts do not fit together.
-    pub fn load(&self, device: &Device) -> Result<Classifier, BundleError> {
-        let (encoder, head) = self.parts(device)?;
+    pub fn load(&self, backend: &Backend) -> Result<Classifier, BundleError> {
+        let (encoder, head) = self.parts(backend)?;
         let calibration = self.manifest.calibration.clone();
-        Ok(Classifier { encoder, scorer: Scorer::Trained { head, calibration } })
+        Ok(Classifier { encoder, scorer: Scorer::Trained { head: Box::new(head), calibration } })
     }
 
     /// Loads encoder and head.
     ///
     /// # Errors
     /// A file is missing or broken, or the two do not fit together.
-    pub fn parts(&self, device: &Device) -> Result<(TextEncoder, Head), BundleError> {
-        let encoder = self.checkpoint()?.load(device, false)?;
+    pub fn parts(&self, backend: &Backend) -> Result<(TextEncoder, Head), BundleError> {
+        let encoder = self.checkpoint()?.load(backend, false)?;
         let invalid = |problem| BundleError::Invalid { bundle: self.label(), file: HEAD.to_owned(), problem };
         let head = Head::parse(&read(&self.files, HEAD)?).map_err(invalid)?;
         let hidden = encoder.encoder.hidden_size();

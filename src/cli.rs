@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use medscenario::audit::design::Design;
-use medscenario::encoder::DeviceChoice;
+use medscenario::encoder::{DeviceChoice, Precision};
 use medscenario::record::{ColumnChoice, InputFormat, InputOptions, LongText};
 use medscenario::report::charts::ChartFormat;
 use medscenario::survey::Level;
@@ -38,6 +38,7 @@ Examples:
   medscenario classify products.csv -o coded.jsonl
   medscenario classify 'tables/*.xlsx' --text-column 产品简介 -o coded.csv --layout wide --errors bad.csv
   medscenario classify million.parquet -o coded.parquet --resume
+  medscenario classify products.csv -o coded.jsonl --cache vectors.redb
   cat products.jsonl | medscenario classify - > coded.jsonl")]
     Classify(ClassifyArgs),
     /// Assign scenarios to one description, and show why
@@ -69,6 +70,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   medscenario eval eval/gold/test-zh.jsonl
+  medscenario eval eval/gold/test-zh.jsonl --model my-bundle --cache vectors.redb
   medscenario eval gold.jsonl --predictions coded.jsonl --format json")]
     Eval(EvalArgs),
     /// Train a bundle from labelled texts on top of an encoder
@@ -166,12 +168,24 @@ pub struct ModelArgs {
     /// Where to compute
     #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
     pub device: DeviceChoice,
+    /// How exactly to compute; `medscenario model precision` prints how many decisions a faster mode changes
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    pub precision: Precision,
     /// Threads [default: one per core]
     #[arg(long, short, value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
-    /// Most tokens in a batch
-    #[arg(long, default_value_t = medscenario::encoder::checkpoint::BATCH_TOKENS, value_parser = positive)]
-    pub batch_tokens: usize,
+    /// Most tokens in a batch [default: what suits the device]
+    #[arg(long, value_parser = positive)]
+    pub batch_tokens: Option<usize>,
+}
+
+/// Where vectors of texts are kept from run to run.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub struct CacheArgs {
+    /// Keep what the encoder computes in FILE, and take from it what it has: later runs encode only new texts
+    #[arg(long, value_name = "FILE", env = "MEDSCENARIO_CACHE")]
+    pub cache: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -180,6 +194,8 @@ pub struct ClassifyArgs {
     pub input: InputArgs,
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// Output file [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -250,6 +266,8 @@ pub struct SurveyArgs {
     pub input: InputArgs,
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// Count in --taxonomy what is coded in another taxonomy, through this crosswalk (SSSOM TSV): a record has the entries
     /// that its scenarios imply
     #[arg(long, value_name = "FILE", requires = "taxonomy", conflicts_with_all = ["zero_shot", "audit"])]
@@ -334,6 +352,8 @@ pub struct EvalArgs {
     pub labels: Vec<PathBuf>,
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// Evaluate this output of `classify` (JSONL) instead of running the model
     #[arg(long, value_name = "FILE")]
     pub predictions: Option<PathBuf>,
@@ -404,9 +424,12 @@ pub struct TrainArgs {
     /// Units of the head
     #[arg(long, default_value_t = 256, value_parser = positive)]
     pub units: usize,
-    /// Rows of the head's layer over words; 0 for none
+    /// Rows of the head's layers over words, of clauses and of whole texts; 0 for none
     #[arg(long, default_value_t = 8192)]
     pub buckets: usize,
+    /// Share of the linear model of the text's words in the scores
+    #[arg(long, default_value_t = 0.3, value_parser = share)]
+    pub word_share: f64,
     /// Share of the head's inputs and units that are left out in each step
     #[arg(long, default_value_t = 0.2, value_parser = share)]
     pub dropout: f64,
@@ -644,6 +667,20 @@ HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE are respected.")
         /// Bundle directory [default: the built-in bundle]
         model: Option<PathBuf>,
     },
+    /// Count the decisions that a faster mode changes, against 32-bit floats on the same texts
+    #[command(after_help = "\
+Examples:
+  medscenario model precision eval/gold/*.jsonl --precision int8
+  medscenario model precision products.csv --precision bf16 --device cuda --json")]
+    Precision {
+        #[command(flatten)]
+        input: Box<InputArgs>,
+        #[command(flatten)]
+        model: Box<ModelArgs>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Print one vector per record as JSONL
     #[command(after_help = "Example:\n  medscenario model embed texts.txt --encoder my-encoder")]
     Embed {
@@ -661,6 +698,9 @@ HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE are respected.")
         /// Where to compute
         #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
         device: DeviceChoice,
+        /// How exactly to compute; `medscenario model precision` prints how many decisions a faster mode changes
+        #[arg(long, value_enum, default_value_t = Precision::F32)]
+        precision: Precision,
     },
 }
 

@@ -3,6 +3,7 @@
 pub mod agreement;
 pub mod audit;
 pub mod bundle;
+pub mod cache;
 pub mod classifier;
 pub mod comparison;
 pub mod dataset;

@@ -8,6 +8,7 @@
 
 mod examples;
 mod fit;
+mod words;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -20,12 +21,12 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::bundle::{self, BundleError, Manifest, TaxonomyRef, TrainingRecord};
 use crate::classifier::calibration::{Calibration, Observation};
-use crate::classifier::features::TextFeatures;
+use crate::classifier::features::{self, TextFeatures};
 use crate::classifier::head::{Head, strongest};
 use crate::classifier::{Analysis, decide};
 use crate::digest;
-use crate::encoder::bert::Bert;
-use crate::encoder::{Checkpoint, CheckpointError, EncodeError, TextEncoder};
+use crate::encoder::bert::{Bert, Weights};
+use crate::encoder::{Backend, Checkpoint, CheckpointError, EncodeError, TextEncoder};
 use crate::labels::{LabelledText, Status};
 use crate::taxonomy::Taxonomy;
 use examples::{Example, feature_example, token_example};
@@ -51,8 +52,10 @@ pub struct TrainOptions {
     pub head_rate: f64,
     /// Units of the head's first layer.
     pub units: usize,
-    /// Rows of the head's layer over words; 0 for none.
+    /// Rows of the head's layers over words, of clauses and of whole texts; 0 for none.
     pub buckets: usize,
+    /// Share of the linear model of the text's words in the scores, in [0, 1).
+    pub word_share: f32,
     /// Share of the head's inputs and units that are left out in each step, in [0, 1).
     pub dropout: f64,
     /// Heads that are trained from different seeds and averaged, where the encoder is frozen.
@@ -77,6 +80,7 @@ impl Default for TrainOptions {
             head_rate: 1e-3,
             units: 256,
             buckets: 8192,
+            word_share: 0.3,
             dropout: 0.2,
             members: 1,
             folds: 1,
@@ -225,7 +229,7 @@ impl Training<'_> {
         texts: Vec<&'t LabelledText>,
         known: &mut Known,
     ) -> Result<Judged<'t>, TrainError> {
-        let (encoder, head) = bundle::Bundle::open(directory)?.parts(self.device)?;
+        let (encoder, head) = bundle::Bundle::open(directory)?.parts(&Backend::exact(self.device))?;
         let features = self
             .features(&texts, &encoder, known)
             .map_err(|error| TrainError::Compute { epoch: self.options.epochs, source: error.source })?;
@@ -244,23 +248,22 @@ impl Training<'_> {
         let compute = |epoch| move |source| TrainError::Compute { epoch, source };
         let checkpoint = Checkpoint::open(self.encoder)?;
         let tokenizer = checkpoint.tokenizer(false)?;
-        let mut weights = checkpoint.weights(device)?;
+        let mut weights = Weights::new(checkpoint.tensors()?, device, DType::F32);
         if options.fine_tune {
             weights = weights.trainable();
         }
-        let bert =
-            Bert::load(&checkpoint.config, checkpoint.position_offset, &mut weights, device).map_err(|problem| {
-                CheckpointError::Invalid {
-                    checkpoint: self.encoder.display().to_string(),
-                    file: "model.safetensors".to_owned(),
-                    problem,
-                }
-            })?;
+        let bert = Bert::load(&checkpoint.config, checkpoint.position_offset, &mut weights).map_err(|problem| {
+            CheckpointError::Invalid {
+                checkpoint: self.encoder.display().to_string(),
+                file: "model.safetensors".to_owned(),
+                problem,
+            }
+        })?;
         let variables = weights.variables();
         let examples: Vec<Example> = if options.fine_tune {
             texts.iter().map(|text| token_example(text, &tokenizer, taxonomy)).collect()
         } else {
-            let encoder = checkpoint.load(device, false)?;
+            let encoder = checkpoint.load(&Backend::exact(device), false)?;
             let features = self.features(texts, &encoder, known).map_err(|error| compute(0)(error.source))?;
             texts.iter().zip(features).map(|(text, features)| feature_example(text, features, taxonomy)).collect()
         };
@@ -274,7 +277,11 @@ impl Training<'_> {
             heads.push(head.export().map_err(compute(options.epochs))?);
         }
         let mut files = encoder_files(self.encoder, &variables)?;
-        files.insert(bundle::HEAD.to_owned(), Head::average(&heads).serialize());
+        let mut head = Head::average(&heads);
+        if options.buckets > 0 {
+            head = head.mix(words::fit(texts, taxonomy, options.buckets, options.seed), options.word_share);
+        }
+        files.insert(bundle::HEAD.to_owned(), head.serialize());
         Ok(files)
     }
 
@@ -285,16 +292,14 @@ impl Training<'_> {
         encoder: &TextEncoder,
         known: &mut Known,
     ) -> Result<Vec<Arc<TextFeatures>>, EncodeError> {
-        let hidden = encoder.encoder.hidden_size();
         if self.options.fine_tune {
             known.clear();
         }
         let fresh: Vec<&LabelledText> = texts.iter().copied().filter(|text| !known.contains_key(&text.text)).collect();
         for piece in fresh.chunks(FEATURE_TEXTS) {
             let contents: Vec<&str> = piece.iter().map(|text| text.text.as_str()).collect();
-            let states = encoder.states(&contents)?;
-            for (text, states) in contents.into_iter().zip(&states) {
-                known.insert(text.to_owned(), Arc::new(TextFeatures::new(text, states, hidden)));
+            for (text, features) in contents.iter().zip(features::of_texts(encoder, &contents)?) {
+                known.insert((*text).to_owned(), Arc::new(features));
             }
         }
         Ok(texts.iter().map(|text| Arc::clone(&known[&text.text])).collect())
@@ -318,6 +323,7 @@ impl Training<'_> {
                 head_rate: options.head_rate,
                 units: options.units,
                 buckets: options.buckets,
+                word_share: options.word_share,
                 dropout: options.dropout,
                 members: options.members,
                 folds: options.folds,

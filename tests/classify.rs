@@ -133,7 +133,7 @@ fn bytes_do_not_depend_on_threads_or_batches() {
 /// A table whose first piece is done quickly, because texts repeat, and whose second takes long enough to be interrupted.
 fn long_table(directory: &Path) {
     let mut text = String::from("id,text,group\n");
-    for index in 0..2500 {
+    for index in 0..3000 {
         let version = if index < 2100 { index % 20 } else { index };
         if index % 500 == 499 {
             text += &format!("{index},,empty\n");
@@ -216,7 +216,7 @@ fn ctrl_c_leaves_a_state_to_continue_from() {
     let status = classify_long(directory.path(), "out.jsonl", &["--resume"]).status().expect("runs");
     assert_eq!(status.code(), Some(3));
     let lines = fs::read_to_string(directory.path().join("out.jsonl")).expect("written").lines().count();
-    assert_eq!(lines, 2500 - 5);
+    assert_eq!(lines, 3000 - 6);
 }
 
 #[test]

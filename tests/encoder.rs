@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use medscenario::encoder::bert::{Bert, Weights};
-use medscenario::encoder::{Checkpoint, Encoder, Pooling, TextEncoder};
+use medscenario::encoder::cpu::CpuBert;
+use medscenario::encoder::weights::{Bytes, Tensors};
+use medscenario::encoder::{Backend, Checkpoint, Encoder, Pooling, TextEncoder};
 
 #[path = "fixtures/tiny.rs"]
 mod tiny;
@@ -28,6 +30,9 @@ const POOLINGS: [(&str, &str, bool); 4] = [
     ("cls", "cls", false),
     ("cls_normalized", "cls", true),
 ];
+
+const CPU: Backend = Backend::Cpu { quantized: false };
+const CANDLE: Backend = Backend::Candle { device: Device::Cpu, dtype: DType::F32 };
 
 /// Largest difference to the reference, whose values are rounded to six places.
 const TOLERANCE: f32 = 1e-5;
@@ -47,9 +52,13 @@ fn write_file(directory: &Path, name: &str, content: &[u8]) {
 }
 
 fn load(tiny: &Tiny, truncate: bool) -> TextEncoder {
+    load_on(&CPU, tiny, truncate)
+}
+
+fn load_on(backend: &Backend, tiny: &Tiny, truncate: bool) -> TextEncoder {
     let directory = write(tiny);
     let checkpoint = Checkpoint::open(directory.path()).expect("the configuration is valid");
-    checkpoint.load(&Device::Cpu, truncate).expect("the checkpoint is valid")
+    checkpoint.load(backend, truncate).expect("the checkpoint is valid")
 }
 
 /// Texts of the reference: key and what is expected.
@@ -146,9 +155,9 @@ fn long_texts_have_the_windows_of_the_reference() {
 }
 
 #[test]
-fn a_padded_batch_gives_each_sequence_the_states_that_it_has_alone() {
-    for model in MODELS {
-        let encoder = load(&Tiny::new(model, "mean"), false);
+fn a_mixed_batch_gives_each_sequence_the_states_that_it_has_alone() {
+    for (model, backend) in MODELS.into_iter().flat_map(|model| [(model, CPU), (model, CANDLE)]) {
+        let encoder = load_on(&backend, &Tiny::new(model, "mean"), false);
         // Texts of one window alone, because their states in the reference come from one sequence.
         let expected: Vec<&Value> = texts(model)
             .into_iter()
@@ -158,12 +167,15 @@ fn a_padded_batch_gives_each_sequence_the_states_that_it_has_alone() {
         let ids: Vec<Vec<u32>> =
             expected.iter().map(|expected| encoder.tokenizer.tokenize(text(expected)).windows.remove(0).ids).collect();
         let batch: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
-        assert!(batch.iter().any(|ids| ids.len() != batch[0].len()), "lengths differ, so that there is padding");
-        let padded = encoder.encoder.encode(&batch).expect("a padded batch can be encoded");
-        for ((ids, expected), padded) in batch.iter().zip(expected).zip(padded) {
+        assert!(batch.iter().any(|ids| ids.len() != batch[0].len()), "lengths differ");
+        let mixed = encoder.encoder.encode(&batch).expect("a mixed batch can be encoded");
+        for ((ids, expected), mixed) in batch.iter().zip(expected).zip(mixed) {
             let alone = encoder.encoder.encode(&[*ids]).expect("a sequence can be encoded").remove(0);
-            assert_close(&padded, &alone, TOLERANCE, model);
-            assert_close(&padded[16..padded.len() - 16], &floats(&expected["states"]), TOLERANCE, model);
+            assert_close(&mixed, &alone, TOLERANCE, model);
+            if encoder.encoder.mixes_lengths() {
+                assert_eq!(bits(std::slice::from_ref(&mixed)), bits(&[alone]), "{model}");
+            }
+            assert_close(&mixed[16..mixed.len() - 16], &floats(&expected["states"]), TOLERANCE, model);
         }
     }
 }
@@ -172,8 +184,9 @@ fn a_padded_batch_gives_each_sequence_the_states_that_it_has_alone() {
 fn a_training_pass_computes_what_inference_computes() {
     let directory = write(&Tiny::new("bert", "mean"));
     let checkpoint = Checkpoint::open(directory.path()).expect("the configuration is valid");
-    let mut weights = checkpoint.weights(&Device::Cpu).expect("the weights can be read").trainable();
-    let bert = Bert::load(&checkpoint.config, 0, &mut weights, &Device::Cpu).expect("the weights are complete");
+    let tensors = checkpoint.tensors().expect("the weights can be read");
+    let mut weights = Weights::new(tensors, &Device::Cpu, DType::F32).trainable();
+    let bert = Bert::load(&checkpoint.config, 0, &mut weights).expect("the weights are complete");
     let batch: [&[u32]; 2] = [&[0, 5, 6, 7, 8, 2], &[0, 13, 14, 2]];
     let states = |training| {
         let states = bert.forward(&batch, training).and_then(|states| states.flatten_all()?.to_vec1::<f32>());
@@ -223,7 +236,7 @@ fn half_precision_weights_are_used_as_the_numbers_that_they_are() {
         .collect();
     candle_core::safetensors::save(&stored, directory.path().join("model.safetensors"))
         .expect("weights can be written");
-    let half = Checkpoint::open(directory.path()).expect("the configuration is valid").load(&Device::Cpu, false);
+    let half = Checkpoint::open(directory.path()).expect("the configuration is valid").load(&CPU, false);
     let texts = ["智能导诊", "Triage notes"];
     let half = half.expect("half precision is read").embed(&texts).expect("the texts can be encoded");
     let full = load(&rounded, false).embed(&texts).expect("the texts can be encoded");
@@ -427,17 +440,32 @@ fn random_weights(config: &Config, random: &mut ChaCha8Rng) -> HashMap<String, T
     shapes.into_iter().map(tensor).collect()
 }
 
+/// Sequences of random ids.
+fn random_sequences(lengths: &[usize], vocabulary: u32, random: &mut ChaCha8Rng) -> Vec<Vec<u32>> {
+    let sequence = |&length: &usize| (0..length).map(|_| random.random_range(1..vocabulary)).collect();
+    lengths.iter().map(sequence).collect()
+}
+
 #[test]
 fn states_are_those_of_candles_bert() {
-    for (seed, hidden_act) in [(1, HiddenAct::Gelu), (2, HiddenAct::GeluApproximate), (3, HiddenAct::Relu)] {
+    // Widths that fill vectors and panels, and widths that do not; sequences longer than a block of rows.
+    let shapes = [
+        (1, HiddenAct::Gelu, 64, 8, 160, 3),
+        (2, HiddenAct::GeluApproximate, 64, 8, 160, 3),
+        (3, HiddenAct::Relu, 64, 8, 160, 3),
+        (4, HiddenAct::Gelu, 36, 3, 50, 2),
+        (5, HiddenAct::Gelu, 7, 1, 13, 1),
+        (6, HiddenAct::Gelu, 130, 2, 33, 2),
+    ];
+    for (seed, hidden_act, hidden_size, num_attention_heads, intermediate_size, num_hidden_layers) in shapes {
         let config = Config {
             vocab_size: 100,
-            hidden_size: 64,
-            num_hidden_layers: 3,
-            num_attention_heads: 8,
-            intermediate_size: 160,
+            hidden_size,
+            num_hidden_layers,
+            num_attention_heads,
+            intermediate_size,
             hidden_act,
-            max_position_embeddings: 40,
+            max_position_embeddings: 210,
             ..Config::default()
         };
         let mut random = ChaCha8Rng::seed_from_u64(seed);
@@ -445,17 +473,19 @@ fn states_are_those_of_candles_bert() {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let path = directory.path().join("model.safetensors");
         candle_core::safetensors::save(&tensors, &path).expect("weights can be written");
-        let bytes = std::fs::read(&path).expect("weights can be read");
-        let mut weights = Weights::parse(&bytes, &Device::Cpu).expect("the weights are valid");
-        let ours = Bert::load(&config, 0, &mut weights, &Device::Cpu).expect("the weights are complete");
+        let open = || {
+            Tensors::of_checkpoint(Bytes::map(&path).expect("weights can be mapped")).expect("the weights are valid")
+        };
+        let mut weights = Weights::new(open(), &Device::Cpu, DType::F32);
+        let ours: [Box<dyn Encoder>; 2] = [
+            Box::new(CpuBert::load(&config, 0, &open(), false).expect("the weights are complete")),
+            Box::new(Bert::load(&config, 0, &mut weights).expect("the weights are complete")),
+        ];
         let theirs = BertModel::load(VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu), &config);
         let theirs = theirs.expect("the weights are complete");
 
-        let longest = 30;
-        let sequences: Vec<Vec<u32>> = [longest, 1, 17, longest, 8]
-            .iter()
-            .map(|&length| (0..length).map(|_| random.random_range(1..100)).collect())
-            .collect();
+        let longest = 205;
+        let sequences = random_sequences(&[longest, 1, 17, longest, 8, 96], 100, &mut random);
         let batch: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
         let padded: Vec<u32> =
             batch.iter().flat_map(|ids| (0..longest).map(|at| ids.get(at).copied().unwrap_or(0))).collect();
@@ -463,10 +493,35 @@ fn states_are_those_of_candles_bert() {
         let tensor = |values: Vec<u32>| Tensor::from_vec(values, (batch.len(), longest), &Device::Cpu);
         let expected = tensor(padded).and_then(|ids| theirs.forward(&ids, &ids.zeros_like()?, Some(&tensor(mask)?)));
         let expected = expected.and_then(|states| states.to_vec3::<f32>()).expect("candle's own model can encode it");
-        let found = ours.encode(&batch).expect("the batch can be encoded");
-        for ((found, expected), ids) in found.iter().zip(expected).zip(&batch) {
-            assert_close(found, &expected[..ids.len()].concat(), TOLERANCE, &format!("{hidden_act:?}"));
+        for ours in ours {
+            let found = ours.encode(&batch).expect("the batch can be encoded");
+            for ((found, expected), ids) in found.iter().zip(&expected).zip(&batch) {
+                let what = format!("{hidden_act:?}, {hidden_size} wide");
+                assert_close(found, &expected[..ids.len()].concat(), TOLERANCE, &what);
+            }
         }
+    }
+}
+
+#[test]
+fn quantised_weights_give_nearly_the_same_vectors_and_the_same_bits_in_every_batch() {
+    let checkpoint = Checkpoint::open(Path::new("models/default")).expect("the default encoder is there");
+    let exact = checkpoint.load(&CPU, false).expect("it loads");
+    let quantized = checkpoint.load(&Backend::Cpu { quantized: true }, false).expect("it loads quantised");
+    let texts = [
+        "面向门诊的智能导诊,根据症状推荐科室。",
+        "Drafts discharge summaries from the doctor's dictation and checks them for missing items.",
+        "病历",
+    ];
+    let vectors = quantized.embed(&texts).expect("the texts can be encoded");
+    for ((text, found), expected) in
+        texts.iter().zip(&vectors).zip(exact.embed(&texts).expect("the texts can be encoded"))
+    {
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        let cosine = dot(found, &expected) / (dot(found, found) * dot(&expected, &expected)).sqrt();
+        assert!(cosine > 0.999 && *found != expected, "{text}: {cosine}");
+        let alone = quantized.embed(&[text]).expect("a text can be encoded");
+        assert_eq!(bits(&alone), bits(std::slice::from_ref(found)), "{text}");
     }
 }
 
@@ -476,7 +531,7 @@ fn failure(change: impl FnOnce(&mut Tiny), damage: impl FnOnce(&Path)) -> String
     change(&mut tiny);
     let directory = write(&tiny);
     damage(directory.path());
-    let loaded = Checkpoint::open(directory.path()).and_then(|checkpoint| checkpoint.load(&Device::Cpu, false));
+    let loaded = Checkpoint::open(directory.path()).and_then(|checkpoint| checkpoint.load(&CPU, false));
     let Err(error) = loaded else { panic!("the checkpoint loads") };
     error.to_string().replace(&directory.path().display().to_string(), "DIR")
 }
@@ -746,5 +801,65 @@ fn the_program_prints_the_error_of_a_checkpoint_and_fails() {
     assert_snapshot!(
         message.replace(&directory.path().display().to_string(), "DIR"),
         @"error: Checkpoint `DIR` has no `tokenizer.json`; expected config.json, tokenizer.json and model.safetensors"
+    );
+}
+
+/// Runs the program; returns exit status, standard output and standard error.
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_medscenario"))
+        .args(arguments)
+        .env_remove("MEDSCENARIO_CACHE")
+        .output()
+        .expect("the program can be started");
+    let text = |bytes| String::from_utf8(bytes).expect("the program prints UTF-8");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_faster_mode_is_asked_for_reported_and_changes_few_decisions() {
+    let dev = "eval/gold/dev-en.jsonl";
+    let (status, report, _) = run(&["model", "precision", dev, "--precision", "int8", "--device", "cpu", "--json"]);
+    assert_eq!(status, Some(0));
+    let report: Value = serde_json::from_str(&report).expect("the report is JSON");
+    let number = |key: &str| report[key].as_u64().expect("a count");
+    assert_eq!((&report["precision"], number("n_texts")), (&json!("int8"), 110));
+    assert_eq!(number("n_decisions"), 110 * 85);
+    assert!(number("n_mentions") > 100 && number("decisions_changed") <= 5, "{report}");
+    assert!(report["largest_probability_difference"].as_f64().expect("a number") > 0.0, "another arithmetic ran");
+    assert!(number("mentions_added") + number("mentions_lost") <= number("decisions_changed"));
+
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let manifest = |flags: &[&str]| {
+        let output = directory.path().join("coded.jsonl");
+        let path = output.display().to_string();
+        let (status, _, message) = run(&[&["classify", dev, "-q", "--device", "cpu", "-o", &path], flags].concat());
+        assert_eq!(status, Some(0), "{message}");
+        let manifest = std::fs::read(directory.path().join("coded.jsonl.manifest.json")).expect("there is a manifest");
+        let manifest: Value = serde_json::from_slice(&manifest).expect("the manifest is JSON");
+        (manifest["flags"]["precision"].clone(), manifest["arithmetic"].as_str().expect("text").contains("int8"))
+    };
+    assert_eq!(manifest(&[]), (json!("f32"), false), "never the default");
+    assert_eq!(manifest(&["--precision", "int8"]), (json!("int8"), true));
+}
+
+#[test]
+fn precisions_that_a_device_does_not_have_are_refused() {
+    let dev = "eval/gold/dev-en.jsonl";
+    let error = |arguments: &[&str]| {
+        let (status, output, message) = run(arguments);
+        assert_eq!((status, output.as_str()), (Some(1), ""));
+        message
+    };
+    assert_snapshot!(
+        error(&["model", "precision", dev, "--device", "cpu"]),
+        @"error: name the faster mode to compare with 32-bit floats: --precision int8, or bf16 on a GPU"
+    );
+    assert_snapshot!(
+        error(&["classify", dev, "--precision", "bf16", "--device", "cpu"]),
+        @"error: `--precision bf16` needs a GPU; use `--precision int8` on the CPU"
+    );
+    assert_snapshot!(
+        error(&["classify", dev, "--precision", "int8", "--device", "cuda"]),
+        @"error: `--precision int8` computes on the CPU; use `--device cpu`, or `--precision bf16` on a GPU"
     );
 }

@@ -3,8 +3,11 @@
 //! Platt scaling (Platt 1999) with one slope for all outputs and an offset per category and per scenario. Offsets are
 //! penalised, so that a rare scenario stays near its category and a rare category near the whole.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
+use crate::labels::Status;
 use crate::taxonomy::ScenarioIndex;
 
 /// Penalties: how many observations it takes to move away from the level above.
@@ -24,8 +27,11 @@ pub struct Calibration {
     pub offsets: Vec<f32>,
     /// Probability from which a scenario is assigned.
     pub thresholds: Vec<f32>,
-    /// Probability from which a text without scenarios is `outside` rather than `unspecified`.
+    /// Probability from which a text without scenarios is `outside`.
     pub outside_threshold: f32,
+    /// Probability from which a text that would be `unspecified` states a use all the same: it gets its likeliest
+    /// scenario.
+    pub use_threshold: f32,
     /// What a text must reach to need no review.
     pub accept: Certainty,
 }
@@ -45,6 +51,30 @@ impl Certainty {
     pub fn reaches(self, least: Certainty) -> bool {
         self.score >= least.score && self.margin >= least.margin
     }
+}
+
+/// What is decided on a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// Coded, outside or unspecified.
+    pub status: Status,
+    /// Positions of the assigned scenarios, ascending.
+    pub scenarios: Vec<ScenarioIndex>,
+    /// How sure all this is.
+    pub certainty: Certainty,
+}
+
+fn certainty(probabilities: &[f32], thresholds: &[f32]) -> Certainty {
+    let logit = |probability: f32| {
+        let inside = probability.clamp(1e-6, 1.0 - 1e-6);
+        (inside / (1.0 - inside)).ln()
+    };
+    let mut certainty = Certainty { score: 1.0, margin: f32::MAX };
+    for (&probability, &threshold) in probabilities.iter().zip(thresholds) {
+        certainty.score *= if probability >= threshold { probability } else { 1.0 - probability };
+        certainty.margin = certainty.margin.min((logit(probability) - logit(threshold)).abs());
+    }
+    certainty
 }
 
 /// What a calibration is fitted to: the strongest scores of a text, and its gold codes.
@@ -71,6 +101,7 @@ impl Calibration {
             offsets: vec![0.0; scenarios + 1],
             thresholds: vec![0.5; scenarios],
             outside_threshold: 0.5,
+            use_threshold: 1.0,
             accept: Certainty { score: 0.0, margin: 0.0 },
         }
     }
@@ -80,24 +111,30 @@ impl Calibration {
         self.slope * score + self.offsets[output]
     }
 
-    /// How sure the decisions on these probabilities are.
-    pub fn certainty(&self, probabilities: &[f32]) -> Certainty {
-        let logit = |probability: f32| {
-            let inside = probability.clamp(1e-6, 1.0 - 1e-6);
-            (inside / (1.0 - inside)).ln()
-        };
-        let mut certainty = Certainty { score: 1.0, margin: f32::MAX };
-        for (&probability, &threshold) in probabilities.iter().zip(&self.thresholds) {
-            certainty.score *= if probability >= threshold { probability } else { 1.0 - probability };
-            certainty.margin = certainty.margin.min((logit(probability) - logit(threshold)).abs());
-        }
-        certainty
-    }
-
-    /// Positions whose probability reaches its threshold, ascending.
-    pub fn decide(&self, probabilities: &[f32]) -> Vec<ScenarioIndex> {
+    /// Decides on a text by the probabilities of its scenarios and of a use outside of them.
+    pub fn decide(&self, probabilities: &[f32], outside: f32) -> Decision {
         let pairs = probabilities.iter().zip(&self.thresholds).enumerate();
-        pairs.filter(|(_, (probability, threshold))| probability >= threshold).map(|(index, _)| index).collect()
+        let reached = pairs.filter(|(_, (probability, threshold))| probability >= threshold);
+        let mut scenarios: Vec<ScenarioIndex> = reached.map(|(index, _)| index).collect();
+        let mut thresholds = Cow::Borrowed(&self.thresholds);
+        let is_outside = outside >= self.outside_threshold;
+        if scenarios.is_empty() && !is_outside {
+            let likeliest = (0..probabilities.len())
+                .max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b]).then(b.cmp(&a)))
+                .filter(|&scenario| self.use_threshold < self.thresholds[scenario]);
+            if let Some(scenario) = likeliest {
+                thresholds.to_mut()[scenario] = self.use_threshold;
+                if probabilities[scenario] >= self.use_threshold {
+                    scenarios.push(scenario);
+                }
+            }
+        }
+        let status = match scenarios.is_empty() {
+            false => Status::Coded,
+            true if is_outside => Status::Outside,
+            true => Status::Unspecified,
+        };
+        Decision { status, scenarios, certainty: certainty(probabilities, &thresholds) }
     }
 
     /// Fits slope, offsets and thresholds. `categories` gives the group of each scenario.
@@ -112,6 +149,7 @@ impl Calibration {
         }
         calibration.fit_offsets(observations, categories);
         calibration.fit_thresholds(observations);
+        calibration.fit_use(observations);
         calibration.fit_acceptance(observations);
         calibration
     }
@@ -192,6 +230,35 @@ impl Calibration {
     }
 }
 
+impl Calibration {
+    /// Probabilities of an observation's scenarios, and of a use outside of them.
+    fn probabilities(&self, observation: &Observation) -> (Vec<f32>, f32) {
+        let outputs = observation.scores.iter().enumerate();
+        let mut probabilities: Vec<f32> = outputs.map(|(output, &score)| sigmoid(self.logit(output, score))).collect();
+        let outside = probabilities.pop().unwrap_or_default();
+        (probabilities, outside)
+    }
+
+    /// The threshold with which most texts are rightly told to state a use or not; of equals the highest.
+    fn fit_use(&mut self, observations: &[Observation]) {
+        // Texts on which it decides: the likeliest probability, and whether a scenario was coded.
+        let open: Vec<(f32, bool)> = observations
+            .iter()
+            .filter_map(|observation| {
+                let (probabilities, outside) = self.probabilities(observation);
+                let likeliest = probabilities.iter().copied().fold(0.0, f32::max);
+                let decision = self.decide(&probabilities, outside);
+                (decision.status == Status::Unspecified).then_some((likeliest, !observation.scenarios.is_empty()))
+            })
+            .collect();
+        let right =
+            |threshold: f32| open.iter().filter(|(likeliest, coded)| (*likeliest >= threshold) == *coded).count();
+        let grid = (5..=100).map(|hundredth| hundredth as f32 / 100.0);
+        let best = grid.max_by_key(|&threshold| right(threshold));
+        self.use_threshold = best.unwrap_or(1.0);
+    }
+}
+
 /// Of the texts that need no review, this share of the assigned scenarios shall be right.
 const ACCEPTED_PRECISION: f64 = 0.9;
 /// Fewer accepted texts do not show a precision.
@@ -203,12 +270,10 @@ impl Calibration {
         let judged: Vec<(Certainty, usize, usize)> = observations
             .iter()
             .map(|observation| {
-                let scores = observation.scores[..self.thresholds.len()].iter().enumerate();
-                let probabilities: Vec<f32> =
-                    scores.map(|(output, &score)| sigmoid(self.logit(output, score))).collect();
-                let assigned = self.decide(&probabilities);
-                let right = assigned.iter().filter(|scenario| observation.scenarios.contains(scenario)).count();
-                (self.certainty(&probabilities), assigned.len(), right)
+                let (probabilities, outside) = self.probabilities(observation);
+                let Decision { scenarios, certainty, .. } = self.decide(&probabilities, outside);
+                let right = scenarios.iter().filter(|scenario| observation.scenarios.contains(scenario)).count();
+                (certainty, scenarios.len(), right)
             })
             .collect();
         let mut best: Option<(usize, Certainty)> = None;
@@ -334,7 +399,7 @@ mod tests {
     #[test]
     fn certainty_is_the_product_and_the_closest_decision() {
         let calibration = Calibration::identity(2);
-        let certainty = calibration.certainty(&[0.8, 0.25]);
+        let Decision { certainty, .. } = calibration.decide(&[0.8, 0.25], 0.0);
         assert!((certainty.score - 0.6).abs() < 1e-6, "{certainty:?}");
         // log(0.25 / 0.75) is closer to log(0.5 / 0.5) than log(0.8 / 0.2).
         assert!((certainty.margin - 3.0f32.ln()).abs() < 1e-5, "{certainty:?}");
@@ -353,17 +418,51 @@ mod tests {
             .map(|index| if index < 30 { observation(4.0, true) } else { observation(0.4, index % 2 == 0) })
             .collect();
         calibration.fit_acceptance(&mixed);
-        assert!(calibration.certainty(&[sigmoid(4.0)]).reaches(calibration.accept));
-        assert!(!calibration.certainty(&[sigmoid(0.4)]).reaches(calibration.accept));
+        let accepts = |calibration: &Calibration, score: f32| {
+            calibration.decide(&[sigmoid(score)], 0.0).certainty.reaches(calibration.accept)
+        };
+        assert!(accepts(&calibration, 4.0));
+        assert!(!accepts(&calibration, 0.4));
         let wrong: Vec<Observation> = (0..60).map(|_| observation(4.0, false)).collect();
         calibration.fit_acceptance(&wrong);
-        assert!(!calibration.certainty(&[sigmoid(9.0)]).reaches(calibration.accept));
+        assert!(!accepts(&calibration, 9.0));
     }
 
     #[test]
     fn decisions_include_the_threshold_itself() {
         let mut calibration = Calibration::identity(3);
         calibration.thresholds[2] = 0.2;
-        assert_eq!(calibration.decide(&[0.5, 0.4, 0.3]), [0, 2]);
+        assert_eq!(calibration.decide(&[0.5, 0.4, 0.3], 0.0).scenarios, [0, 2]);
+    }
+
+    #[test]
+    fn a_text_that_states_a_use_gets_its_likeliest_scenario_unless_the_use_lies_outside() {
+        let mut calibration = Calibration::identity(3);
+        calibration.use_threshold = 0.2;
+        let decide = |probabilities: &[f32], outside: f32| {
+            let Decision { status, scenarios, certainty } = calibration.decide(probabilities, outside);
+            (status, scenarios, (certainty.score * 1000.0).round())
+        };
+        assert_eq!(decide(&[0.1, 0.3, 0.3], 0.0), (Status::Coded, vec![1], 189.0));
+        assert_eq!(decide(&[0.1, 0.1, 0.1], 0.0), (Status::Unspecified, vec![], 729.0));
+        assert_eq!(decide(&[0.1, 0.3, 0.3], 0.5), (Status::Outside, vec![], 441.0));
+        assert_eq!(decide(&[0.6, 0.3, 0.3], 0.5), (Status::Coded, vec![0], 294.0));
+    }
+
+    #[test]
+    fn the_use_threshold_parts_texts_with_a_scenario_from_those_without() {
+        let observation = |score: f32, coded: bool| Observation {
+            scores: vec![score, -30.0],
+            scenarios: if coded { vec![0] } else { vec![] },
+            outside: false,
+        };
+        let mut calibration = Calibration::identity(1);
+        // Below the threshold of one half (score 0), texts from 0.2 on (score -1.386) are coded all the same.
+        let below: Vec<Observation> =
+            (0..40).map(|index| -4.0 + 0.095 * index as f32).map(|score| observation(score, score > -1.386)).collect();
+        calibration.fit_use(&below);
+        assert!((0.17..=0.23).contains(&calibration.use_threshold), "{calibration:?}");
+        calibration.fit_use(&[observation(-1.0, false), observation(4.0, true)]);
+        assert_eq!(calibration.use_threshold, 1.0, "no text shows that one is needed");
     }
 }

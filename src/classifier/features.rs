@@ -1,9 +1,14 @@
 //! Clause and document vectors of a text.
 
-use super::lexical;
-use crate::encoder::TextStates;
+use rayon::prelude::*;
+
+use super::words::{distinct_words, words};
 use crate::encoder::checkpoint::mean;
+use crate::encoder::{EncodeError, TextEncoder, TextStates};
 use crate::segment::{Clause, clauses};
+
+/// Version of the vectors: goes up when they change for the same hidden states, as with other clauses or another mean.
+pub const VERSION: u32 = 1;
 
 /// What the head sees of a text.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,8 +19,10 @@ pub struct TextFeatures {
     pub vectors: Vec<f32>,
     /// `[hidden]`: mean hidden state of the text.
     pub document: Vec<f32>,
-    /// Hashed n-grams of each clause.
+    /// Hashed n-grams of each clause, ascending and without repetition.
     pub grams: Vec<Vec<u32>>,
+    /// Hashed n-grams of the text, in order.
+    pub words: Vec<u32>,
 }
 
 impl TextFeatures {
@@ -32,9 +39,35 @@ impl TextFeatures {
                 vectors.extend(mean(tokens.into_iter().map(row), hidden));
             }
         }
-        let grams = clauses.iter().map(|clause| lexical::grams(&text[clause.byte_start..clause.byte_end])).collect();
-        TextFeatures { clauses, vectors, document, grams }
+        TextFeatures { grams: grams(text, &clauses), words: words(text), clauses, vectors, document }
     }
+
+    /// The same from its vectors, row-major `[clauses, hidden]` and `[hidden]`; `None` where they are of another text.
+    pub fn from_vectors(text: &str, vectors: Vec<f32>, document: Vec<f32>) -> Option<TextFeatures> {
+        let clauses = clauses(text);
+        (vectors.len() == clauses.len() * document.len()).then(|| TextFeatures {
+            grams: grams(text, &clauses),
+            words: words(text),
+            clauses,
+            vectors,
+            document,
+        })
+    }
+}
+
+/// Features of texts, in their order. Those of a text do not depend on the others.
+///
+/// # Errors
+/// The encoder's backend fails.
+pub fn of_texts(encoder: &TextEncoder, texts: &[&str]) -> Result<Vec<TextFeatures>, EncodeError> {
+    let states = encoder.states(texts)?;
+    let hidden = encoder.encoder.hidden_size();
+    let pairs: Vec<_> = texts.iter().zip(states).collect();
+    Ok(pairs.into_par_iter().map(|(text, states)| TextFeatures::new(text, &states, hidden)).collect())
+}
+
+fn grams(text: &str, clauses: &[Clause]) -> Vec<Vec<u32>> {
+    clauses.iter().map(|clause| distinct_words(&text[clause.byte_start..clause.byte_end])).collect()
 }
 
 /// For each clause the tokens that overlap it; `offsets` are bytes of the text, ascending.

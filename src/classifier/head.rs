@@ -1,14 +1,20 @@
-//! The head: a two-layer perceptron from a clause and its document, plus a linear layer over the clause's words, to one
-//! score per scenario, and one more for a use that no scenario covers.
+//! The head: a two-layer perceptron from a clause and its document, plus a linear layer over the clause's words and a
+//! linear model of the whole text's, to one score per scenario, and one more for a use that no scenario covers.
 
-use std::collections::BTreeMap;
-
-use candle_core::{DType, Device, Tensor};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 
 use super::features::TextFeatures;
+use super::words::WordModel;
+use crate::encoder::cpu::kernels::{Activation, Kernels};
+use crate::encoder::weights::{Bytes, Tensors};
 
 /// Parameters, row-major.
-/// `scores = second · gelu(first · [clause; document] + first_bias) + second_bias + sum(lexical[grams]) / sqrt(grams)`.
+///
+/// `scores = second · gelu(first · [clause; document] + first_bias) + second_bias + sum(lexical) / sqrt(grams) + words`,
+/// where `lexical` has a row for each n-gram of the clause, and `words` reads the whole text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Head {
     /// Width of a clause vector.
@@ -23,8 +29,10 @@ pub struct Head {
     pub second: Vec<f32>,
     /// `[outputs]`.
     pub second_bias: Vec<f32>,
-    /// `[buckets, outputs]`: a hashed n-gram uses the row of its remainder. No rows: words are not used.
+    /// `[buckets, outputs]`: a hashed n-gram of the clause uses the row of its remainder. No rows: they are not used.
     pub lexical: Vec<f32>,
+    /// What the words of the whole text add to the scores of each clause; `None` where words are not used.
+    pub words: Option<WordModel>,
 }
 
 impl Head {
@@ -36,23 +44,29 @@ impl Head {
     /// Row-major `[clauses, outputs]` scores.
     pub fn scores(&self, features: &TextFeatures) -> Vec<f32> {
         let hidden = self.hidden;
+        let kernels = Kernels::detect();
         let row = |unit: usize| &self.first[unit * 2 * hidden..(unit + 1) * 2 * hidden];
         // The document's part of the first layer is the same for every clause.
         let document: Vec<f32> =
             (0..self.units).map(|unit| self.first_bias[unit] + dot(&row(unit)[hidden..], &features.document)).collect();
+        let mut start = self.second_bias.clone();
+        if let Some(words) = &self.words {
+            words.add(&features.words, &mut start);
+        }
         let mut scores = Vec::with_capacity(features.clauses.len() * self.outputs());
         for (clause, grams) in features.vectors.chunks_exact(hidden).zip(&features.grams) {
-            let start = scores.len();
-            let units: Vec<f32> =
-                (0..self.units).map(|unit| gelu(document[unit] + dot(&row(unit)[..hidden], clause))).collect();
-            let second = self.second.chunks_exact(self.units).zip(&self.second_bias);
-            scores.extend(second.map(|(row, bias)| bias + dot(row, &units)));
-            self.add_lexical(grams, &mut scores[start..]);
+            let first = scores.len();
+            let mut units: Vec<f32> =
+                (0..self.units).map(|unit| document[unit] + dot(&row(unit)[..hidden], clause)).collect();
+            kernels.activate(&mut units, Activation::GeluTanh);
+            let second = self.second.chunks_exact(self.units).zip(&start);
+            scores.extend(second.map(|(row, start)| start + dot(row, &units)));
+            self.add_lexical(grams, &mut scores[first..]);
         }
         scores
     }
 
-    /// One head whose scores are the means of the scores of heads of equal shape: their units side by side.
+    /// One head whose scores are the means of the scores of heads of equal shape, without words: their units side by side.
     ///
     /// # Panics
     /// Without a head, or if their shapes differ.
@@ -78,7 +92,17 @@ impl Head {
             second: (0..outputs).flat_map(|output| heads.iter().flat_map(move |head| row(head, output))).collect(),
             second_bias: mean(&|head| &head.second_bias),
             lexical: mean(&|head| &head.lexical),
+            words: None,
         }
+    }
+
+    /// Mixes in a linear model of words: `share` of its scores and the rest of this head's.
+    pub fn mix(mut self, mut words: WordModel, share: f32) -> Head {
+        let own = self.second.iter_mut().chain(&mut self.second_bias).chain(&mut self.lexical);
+        own.for_each(|value| *value *= 1.0 - share);
+        words.weights.iter_mut().chain(&mut words.bias).for_each(|value| *value *= share);
+        self.words = Some(words);
+        self
     }
 
     /// Rows of the lexical layer.
@@ -105,59 +129,90 @@ impl Head {
     /// # Errors
     /// A sentence that names the tensor.
     pub fn parse(bytes: &[u8]) -> Result<Head, String> {
-        let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu).map_err(|error| error.to_string())?;
+        let tensors = Tensors::parse(Bytes::Owned(bytes.to_vec()))?;
         let get = |name: &str, dimensions: usize| -> Result<(Vec<usize>, Vec<f32>), String> {
-            let tensor = tensors.get(name).ok_or_else(|| format!("tensor `{name}` is missing"))?;
-            let shape = tensor.dims().to_vec();
+            let shape = tensors.shape(name).ok_or_else(|| format!("tensor `{name}` is missing"))?;
             if shape.len() != dimensions {
                 return Err(format!("tensor `{name}` has shape {shape:?}; expected {dimensions} dimensions"));
             }
-            let values = tensor.to_dtype(DType::F32).and_then(|tensor| tensor.flatten_all()?.to_vec1());
-            Ok((shape, values.map_err(|error| format!("tensor `{name}`: {error}"))?))
+            Ok((shape.to_vec(), tensors.read(name, shape)?))
         };
         let (first_shape, first) = get("first.weight", 2)?;
         let (second_shape, second) = get("second.weight", 2)?;
         let (_, first_bias) = get("first.bias", 1)?;
         let (_, second_bias) = get("second.bias", 1)?;
-        let lexical = match tensors.contains_key("lexical.weight") {
-            true => Some(get("lexical.weight", 2)?),
-            false => None,
-        };
         let [units, width] = first_shape[..] else { return Err("tensor `first.weight` is not a matrix".to_owned()) };
-        if second_shape != [second_bias.len(), units] || first_bias.len() != units || width % 2 != 0 {
+        let outputs = second_bias.len();
+        if second_shape != [outputs, units] || first_bias.len() != units || width % 2 != 0 {
             return Err(format!("shapes {first_shape:?} and {second_shape:?} of its layers do not fit together"));
         }
-        if let Some((shape, _)) = &lexical
-            && (shape[0] == 0 || shape[1] != second_bias.len())
-        {
-            return Err(format!("tensor `lexical.weight` has shape {shape:?}; expected {} columns", second_bias.len()));
-        }
-        let lexical = lexical.map(|(_, values)| values).unwrap_or_default();
-        Ok(Head { hidden: width / 2, units, first, first_bias, second, second_bias, lexical })
+        let lexical = match tensors.shape("lexical.weight") {
+            None => Vec::new(),
+            Some(_) => {
+                let (shape, values) = get("lexical.weight", 2)?;
+                if shape[0] == 0 || shape[1] != outputs {
+                    return Err(format!("tensor `lexical.weight` has shape {shape:?}; expected {outputs} columns"));
+                }
+                values
+            }
+        };
+        let words = match tensors.shape("words.idf") {
+            None => None,
+            Some(shape) => {
+                let [buckets] = *shape else {
+                    return Err(format!("tensor `words.idf` has shape {shape:?}; expected 1 dimension"));
+                };
+                let scales = tensors.read("words.scale", &[outputs])?;
+                let steps = tensors.read_bytes("words.weight", &[buckets, outputs])?;
+                let weights = steps.iter().zip(scales.iter().cycle()).map(|(&step, scale)| f32::from(step) * scale);
+                let weights = weights.collect();
+                let bias = tensors.read("words.bias", &[outputs])?;
+                Some(WordModel { idf: tensors.read("words.idf", &[buckets])?, weights, bias })
+            }
+        };
+        Ok(Head { hidden: width / 2, units, first, first_bias, second, second_bias, lexical, words })
     }
 
-    /// The head as a safetensors file. Matrices are stored in 16 bits.
+    /// The head as a safetensors file. Matrices are stored in 16 bits, that of the text's words in 8 with a scale for each output.
     ///
     /// # Panics
     /// Never: the shapes of a head fit together.
     pub fn serialize(&self) -> Vec<u8> {
-        let tensor = |values: &[f32], shape: &[usize]| {
-            Tensor::from_slice(values, shape, &Device::Cpu).expect("the shapes of a head fit together")
-        };
-        let matrix = |values: &[f32], shape: &[usize]| {
-            tensor(values, shape).to_dtype(DType::F16).expect("any number has 16 bits")
+        let single = |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|value| value.to_le_bytes()).collect() };
+        let half = |values: &[f32]| -> Vec<u8> {
+            let mut rounded = vec![f16::ZERO; values.len()];
+            rounded.convert_from_f32_slice(values);
+            rounded.iter().flat_map(|value| value.to_le_bytes()).collect()
         };
         let outputs = self.outputs();
-        let mut tensors = BTreeMap::from([
-            ("first.weight", matrix(&self.first, &[self.units, 2 * self.hidden])),
-            ("first.bias", tensor(&self.first_bias, &[self.units])),
-            ("second.weight", matrix(&self.second, &[outputs, self.units])),
-            ("second.bias", tensor(&self.second_bias, &[outputs])),
-        ]);
+        let mut tensors = vec![
+            ("first.weight", Dtype::F16, vec![self.units, 2 * self.hidden], half(&self.first)),
+            ("first.bias", Dtype::F32, vec![self.units], single(&self.first_bias)),
+            ("second.weight", Dtype::F16, vec![outputs, self.units], half(&self.second)),
+            ("second.bias", Dtype::F32, vec![outputs], single(&self.second_bias)),
+        ];
         if !self.lexical.is_empty() {
-            tensors.insert("lexical.weight", matrix(&self.lexical, &[self.buckets(), outputs]));
+            tensors.push(("lexical.weight", Dtype::F16, vec![self.buckets(), outputs], half(&self.lexical)));
         }
-        safetensors::serialize(tensors, None).expect("tensors on the CPU serialize")
+        if let Some(WordModel { idf, weights, bias }) = &self.words {
+            let mut scales = vec![0.0f32; outputs];
+            for row in weights.chunks_exact(outputs) {
+                scales.iter_mut().zip(row).for_each(|(scale, weight)| *scale = scale.max(weight.abs() / 127.0));
+            }
+            let step = |(weight, scale): (&f32, &f32)| if *scale > 0.0 { (weight / scale).round() as i8 } else { 0 };
+            let steps = weights.iter().zip(scales.iter().cycle()).flat_map(|pair| step(pair).to_le_bytes()).collect();
+            tensors.extend([
+                ("words.idf", Dtype::F32, vec![idf.len()], single(idf)),
+                ("words.weight", Dtype::I8, vec![idf.len(), outputs], steps),
+                ("words.scale", Dtype::F32, vec![outputs], single(&scales)),
+                ("words.bias", Dtype::F32, vec![outputs], single(bias)),
+            ]);
+        }
+        let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+            let view = TensorView::new(*dtype, shape.clone(), bytes).expect("the shapes of a head fit together");
+            (*name, view)
+        });
+        safetensors::serialize(views, None).expect("tensors with different names serialize")
     }
 }
 
@@ -185,11 +240,6 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + tail
 }
 
-/// GELU with the tanh approximation (Hendrycks and Gimpel 2016, arXiv:1606.08415).
-fn gelu(value: f32) -> f32 {
-    0.5 * value * (1.0 + (0.797_884_6 * (value + 0.044_715 * value * value * value)).tanh())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,6 +254,7 @@ mod tests {
             second: vec![2.0, -1.0],
             second_bias: vec![0.0, 1.0],
             lexical: vec![0.5, 0.0, 0.0, 0.0],
+            words: Some(WordModel { idf: vec![1.0, 2.0], weights: vec![12.7, 0.0, -12.7, 12.7], bias: vec![0.5, 0.0] }),
         }
     }
 
@@ -214,11 +265,13 @@ mod tests {
             vectors: vec![1.0, 9.0, -3.0, 9.0],
             document: vec![7.0, 0.5],
             grams: vec![vec![], vec![2, 3, 4, 6]],
+            words: vec![2, 4],
         };
         // Units: gelu(1 + 0.5 + 0.5) = gelu(2) = 1.9546, gelu(-3 + 0.5 + 0.5) = gelu(-2) = -0.0454.
         // Words of the second clause: three of four grams fall on the row with 0.5, so 3 * 0.5 / 2 = 0.75.
+        // Words of the text: both in bucket 0, whose value is 1: 12.7 and 0, with the bias 13.2 and 0.
         let scores = head().scores(&features);
-        for (found, expected) in scores.iter().zip([3.9092, -0.9546, 0.6592, 1.0454]) {
+        for (found, expected) in scores.iter().zip([17.1092, -0.9546, 13.8592, 1.0454]) {
             assert!((found - expected).abs() < 1e-3, "{scores:?}");
         }
         assert_eq!(strongest(&scores, 2), [scores[0], scores[3]]);
@@ -231,15 +284,25 @@ mod tests {
             vectors: vec![1.0, 9.0, -3.0, 9.0],
             document: vec![7.0, 0.5],
             grams: vec![vec![2, 3], vec![5]],
+            words: vec![1, 2, 3],
         };
-        let mut other = head();
+        let mut head = head();
+        head.words = None;
+        let mut other = head.clone();
         other.first = vec![0.5, -1.0, 0.25, 2.0];
         other.second = vec![-1.0, 3.0];
         other.second_bias = vec![0.25, 0.0];
         other.lexical = vec![0.0, 1.0, 0.5, -2.0];
-        let average = Head::average(&[head(), other.clone()]).scores(&features);
-        for ((found, a), b) in average.iter().zip(head().scores(&features)).zip(other.scores(&features)) {
+        let average = Head::average(&[head.clone(), other.clone()]).scores(&features);
+        for ((found, a), b) in average.iter().zip(head.scores(&features)).zip(other.scores(&features)) {
             assert!((found - (a + b) / 2.0).abs() < 1e-4, "{found} {a} {b}");
+        }
+        let words = WordModel { idf: vec![1.0, 2.0], weights: vec![1.0, 0.0, -1.0, 3.0], bias: vec![0.5, 0.25] };
+        let mut alone = vec![0.0, 0.0];
+        words.add(&features.words, &mut alone);
+        let mixed = other.clone().mix(words, 0.25).scores(&features);
+        for ((found, own), words) in mixed.iter().zip(other.scores(&features)).zip(alone.iter().cycle()) {
+            assert!((found - (0.75 * own + 0.25 * words)).abs() < 1e-4, "{found} {own} {words}");
         }
     }
 

@@ -7,8 +7,9 @@
 pub mod calibration;
 pub mod features;
 pub mod head;
-pub mod lexical;
+pub mod precision;
 pub mod similarity;
+pub mod words;
 
 use rayon::prelude::*;
 
@@ -16,13 +17,15 @@ use crate::encoder::{EncodeError, TextEncoder};
 use crate::labels::Status;
 use crate::segment::Span;
 use crate::taxonomy::ScenarioIndex;
-use calibration::{Calibration, sigmoid};
+use calibration::{Calibration, Decision, sigmoid};
 use features::TextFeatures;
 use head::Head;
 use similarity::LabelVectors;
 
 /// Most evidence spans kept for one scenario.
 const MAX_EVIDENCE: usize = 2;
+/// Least probability of an evidence clause, as a share of the strongest one's.
+const EVIDENCE_SHARE: f32 = 0.7;
 
 /// A scenario assigned to a text.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,7 +68,7 @@ pub enum Scorer {
     /// A head that was trained on labels, with its calibration.
     Trained {
         /// Clause features to scores.
-        head: Head,
+        head: Box<Head>,
         /// Scores to probabilities and decisions.
         calibration: Calibration,
     },
@@ -79,23 +82,16 @@ impl Classifier {
     /// # Errors
     /// The encoder's backend fails.
     pub fn analyze(&self, texts: &[&str]) -> Result<Vec<Analysis>, EncodeError> {
-        let states = self.encoder.states(texts)?;
-        let hidden = self.encoder.encoder.hidden_size();
-        let pairs: Vec<_> = texts.iter().zip(states).collect();
-        Ok(pairs
-            .into_par_iter()
-            .map(|(text, states)| {
-                let features = TextFeatures::new(text, &states, hidden);
-                self.analyze_features(text, &features)
-            })
-            .collect())
+        Ok(self.analyze_features(texts, &features::of_texts(&self.encoder, texts)?))
     }
 
-    fn analyze_features(&self, text: &str, features: &TextFeatures) -> Analysis {
-        match &self.scorer {
+    /// Analyses texts whose features are known, in their order, without the encoder.
+    pub fn analyze_features(&self, texts: &[&str], features: &[TextFeatures]) -> Vec<Analysis> {
+        let analyze = |(text, features): (&&str, &TextFeatures)| match &self.scorer {
             Scorer::Trained { head, calibration } => decide(text, features, head, calibration),
             Scorer::ZeroShot(labels) => nearest(text, features, labels),
-        }
+        };
+        texts.par_iter().zip(features).map(analyze).collect()
     }
 }
 
@@ -104,24 +100,20 @@ pub fn decide(text: &str, features: &TextFeatures, head: &Head, calibration: &Ca
     let scores = head.scores(features);
     let outputs = head.outputs();
     let strongest = head::strongest(&scores, outputs);
-    let scenarios = outputs - 1;
+    let n_scenarios = outputs - 1;
     let probability = |output: usize, score: f32| sigmoid(calibration.logit(output, score));
-    let probabilities: Vec<f32> = (0..scenarios).map(|output| probability(output, strongest[output])).collect();
-    let outside = probability(scenarios, strongest[scenarios]);
-    let mut assignments = Vec::new();
-    for scenario in calibration.decide(&probabilities) {
-        // A clause is evidence when it would carry the scenario alone, or nearly as well as the strongest.
-        let floor = calibration.thresholds[scenario].max(probabilities[scenario] / 2.0);
+    let probabilities: Vec<f32> = (0..n_scenarios).map(|output| probability(output, strongest[output])).collect();
+    let outside = probability(n_scenarios, strongest[n_scenarios]);
+    let Decision { status, scenarios, certainty } = calibration.decide(&probabilities, outside);
+    let assign = |&scenario: &ScenarioIndex| {
+        // A clause is evidence when it would carry the scenario alone, and nearly as well as the strongest.
+        let threshold = calibration.thresholds[scenario].min(probabilities[scenario]);
+        let floor = threshold.max(EVIDENCE_SHARE * probabilities[scenario]);
         let by_clause = scores.chunks_exact(outputs).map(|scores| probability(scenario, scores[scenario]));
         let evidence = strongest_clauses(text, features, by_clause.collect(), floor, MAX_EVIDENCE);
-        assignments.push(Assignment { scenario, probability: probabilities[scenario], evidence });
-    }
-    let status = match assignments.is_empty() {
-        false => Status::Coded,
-        true if outside >= calibration.outside_threshold => Status::Outside,
-        true => Status::Unspecified,
+        Assignment { scenario, probability: probabilities[scenario], evidence }
     };
-    let certainty = calibration.certainty(&probabilities);
+    let assignments = scenarios.iter().map(assign).collect();
     let review = !certainty.reaches(calibration.accept);
     Analysis { status, assignments, probabilities, outside, confidence: certainty.score, review }
 }

@@ -99,6 +99,7 @@ mod tests {
             vectors: vec![0.0, 2.0, -1.0, 1.0],
             document: vec![1.0, 1.0],
             grams: vec![vec![], vec![]],
+            words: vec![],
         };
         let cosines = labels.cosines(&features);
         let half = std::f32::consts::FRAC_1_SQRT_2;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,9 +14,8 @@ use medscenario::bundle::TaxonomyRef;
 use medscenario::digest;
 use medscenario::journal::{Counts, Journal, State, with_suffix, write_line};
 use medscenario::output::{TableFormat, TableLayout, write_table};
-use medscenario::pipeline::{Piece, Pipeline};
 use medscenario::prediction::{Prediction, SCHEMA};
-use medscenario::record::{Record, Records, input};
+use medscenario::record::{Records, input};
 
 use super::rejections::Rejections;
 use super::{LoadedModel, Outcome, progress_bar, refuse_overwriting, rows_hint};
@@ -30,9 +30,10 @@ pub fn run(args: &ClassifyArgs, quiet: bool) -> Result<Outcome> {
     if args.resume && paths.iter().any(|path| path.as_os_str() == "-") {
         bail!("standard input cannot be read again from its beginning; --resume needs files");
     }
-    refuse_overwriting(&paths, [args.output.as_deref(), args.input.errors.as_deref()])?;
+    refuse_overwriting(&paths, [args.output.as_deref(), args.input.errors.as_deref(), args.cache.cache.as_deref()])?;
     let inputs = input::open_all(&paths, &args.input.options())?;
-    let model = LoadedModel::load(&args.model)?;
+    let mut model = LoadedModel::load(&args.model)?;
+    model.open_cache(&args.cache, quiet)?;
     let fingerprint = match &args.output {
         Some(_) => fingerprint(args, &paths, &model)?,
         None => String::new(),
@@ -51,49 +52,34 @@ pub fn run(args: &ClassifyArgs, quiet: bool) -> Result<Outcome> {
             bail!("the inputs have fewer rows than the interrupted run had read; leave --resume out to start over");
         }
     }
-    let mut pipeline = Pipeline::new(&model.classifier, &model.taxonomy);
-    let mut piece = Piece::default();
-    let interrupted;
-    let mut rows_in_piece = 0;
-    loop {
-        let next = records.next();
-        let full = match next {
-            None => true,
-            Some(Err(rejection)) => {
-                rows_in_piece += 1;
-                rejections.add(&rejection)?;
-                false
-            }
-            Some(Ok(record)) => {
-                rows_in_piece += 1;
-                note_columns(&mut state.columns, &record);
-                piece.push(record)
-            }
-        };
-        if !full {
-            continue;
-        }
-        let records_in_piece = piece.take();
-        let ended = records_in_piece.is_empty();
-        for prediction in pipeline.predict(records_in_piece)? {
+    let mut interrupted = false;
+    let ended = model.analyst().predict(records, &model.taxonomy, |rows| -> Result<ControlFlow<()>> {
+        state.counts.rows += rows.len() as u64;
+        for row in rows {
+            let prediction = match row {
+                Ok(prediction) => prediction,
+                Err(rejection) => {
+                    rejections.add(&rejection)?;
+                    continue;
+                }
+            };
+            note_columns(&mut state.columns, &prediction);
             let prediction = if args.labels_only { prediction.labels_only() } else { prediction };
             let prediction = if args.probabilities { prediction } else { prediction.without_probabilities() };
             let prediction = if args.keep_text { prediction } else { prediction.without_text() };
             state.counts.add(&prediction);
             sink.append(&prediction)?;
         }
-        state.counts.rows += std::mem::take(&mut rows_in_piece);
         state.counts.rejected = rejections.count;
         bar.set_position(state.counts.rows);
         state.errors_bytes = rejections.flush()?;
         sink.commit(&mut state)?;
-        let stopped = STOP.load(Ordering::Relaxed);
-        if stopped || ended {
-            interrupted = stopped;
-            break;
-        }
-    }
+        interrupted = STOP.load(Ordering::Relaxed);
+        Ok(if interrupted { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    });
     bar.finish_and_clear();
+    model.close_cache(quiet);
+    ended?;
     if interrupted {
         let hint = if args.output.is_some() { "; continue with the same command line and --resume" } else { "" };
         eprintln!("interrupted after {} rows{hint}", state.counts.rows);
@@ -135,10 +121,10 @@ fn output_format(args: &ClassifyArgs) -> Result<OutputFormat> {
     }
 }
 
-fn note_columns(columns: &mut Vec<String>, record: &Record) {
-    for (name, _) in &record.columns {
-        if !columns.iter().any(|known| **known == **name) {
-            columns.push(name.to_string());
+fn note_columns(columns: &mut Vec<String>, prediction: &Prediction) {
+    for name in prediction.columns.keys() {
+        if !columns.contains(name) {
+            columns.push(name.clone());
         }
     }
 }
@@ -248,8 +234,8 @@ fn fingerprint(args: &ClassifyArgs, paths: &[PathBuf], model: &LoadedModel) -> R
         ..
     } = &args.input;
     let flags = format!(
-        "{input_format:?} {encoding:?} {delimiter:?} {sheet:?} {id_column:?} {text_column:?} {name_column:?} {max_chars} {long_text:?} {errors:?} {:?} {:?} {:?} {:?}",
-        args.labels_only, args.probabilities, args.keep_text, args.model.zero_shot
+        "{input_format:?} {encoding:?} {delimiter:?} {sheet:?} {id_column:?} {text_column:?} {name_column:?} {max_chars} {long_text:?} {errors:?} {:?} {:?} {:?} {:?} {:?}",
+        args.labels_only, args.probabilities, args.keep_text, args.model.zero_shot, args.model.precision
     );
     let inputs = input_digests(paths)?;
     let parts = serde_json::to_vec(&(
@@ -282,6 +268,7 @@ struct RunManifest<'a> {
     program: String,
     schema: u32,
     architecture: String,
+    arithmetic: String,
     model: &'a str,
     model_sha256: &'a str,
     taxonomy: TaxonomyRef,
@@ -313,12 +300,14 @@ fn write_manifest(
         ("probabilities", args.probabilities.to_string()),
         ("keep-text", args.keep_text.to_string()),
         ("zero-shot", args.model.zero_shot.to_string()),
+        ("precision", format!("{:?}", args.model.precision).to_lowercase()),
         ("device", format!("{:?}", args.model.device).to_lowercase()),
     ]);
     let manifest = RunManifest {
         program: format!("medscenario {}", env!("CARGO_PKG_VERSION")),
         schema: SCHEMA,
         architecture: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
+        arithmetic: model.classifier.encoder.encoder.arithmetic(),
         model: &model.bundle.manifest.name,
         model_sha256: &model.bundle.digest,
         taxonomy: TaxonomyRef::of(&model.taxonomy),

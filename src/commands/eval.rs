@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use medscenario::classifier::Analysis;
 use medscenario::evaluation::{Judged, evaluate};
 use medscenario::evidence::token_f1;
 use medscenario::labels::{self, LabelledText};
@@ -17,12 +19,9 @@ use medscenario::taxonomy::{Id, ScenarioIndex, Taxonomy};
 use super::{LoadedModel, Outcome, check_taxonomy, load_taxonomy, parse_prediction, progress_bar, refuse_overwriting};
 use crate::cli::{EvalArgs, EvalFormat};
 
-/// Texts analysed between two steps of the progress bar.
-const PIECE: usize = 256;
-
 pub fn run(args: &EvalArgs, quiet: bool) -> Result<Outcome> {
     let read: Vec<PathBuf> = args.labels.iter().chain(&args.predictions).cloned().collect();
-    refuse_overwriting(&read, [args.output.as_deref(), None])?;
+    refuse_overwriting(&read, [args.output.as_deref(), args.cache.cache.as_deref()])?;
     let taxonomy = load_taxonomy(args.model.taxonomy.as_deref())?;
     let mut texts = labels::read(&args.labels, &taxonomy)?;
     if let Some(lang) = args.only {
@@ -34,29 +33,19 @@ pub fn run(args: &EvalArgs, quiet: bool) -> Result<Outcome> {
     let (documents, source) = match &args.predictions {
         Some(path) => (from_file(&texts, path, &taxonomy)?, path.display().to_string()),
         None => {
-            let model = LoadedModel::load(&args.model)?;
+            let mut model = LoadedModel::load(&args.model)?;
+            model.open_cache(&args.cache, quiet)?;
             let bar = progress_bar(quiet, Some(texts.len() as u64), "texts");
             let mut documents = Vec::new();
-            for piece in texts.chunks(PIECE) {
-                let contents: Vec<&str> = piece.iter().map(|text| text.text.as_str()).collect();
-                for (text, analysis) in piece.iter().zip(model.classifier.analyze(&contents)?) {
-                    let predicted = analysis.assignments.iter().map(|assignment| assignment.scenario).collect();
-                    let shown = analysis
-                        .assignments
-                        .iter()
-                        .map(|assignment| (taxonomy.scenarios[assignment.scenario].id, assignment.evidence.as_slice()));
-                    documents.push(Judged {
-                        predicted,
-                        predicted_status: analysis.status,
-                        evidence: evidence(text, shown),
-                        probabilities: analysis.probabilities,
-                        certainty: Some((round(analysis.confidence), analysis.review)),
-                        ..gold(text, &taxonomy)
-                    });
-                }
-                bar.inc(piece.len() as u64);
-            }
+            let ended = model.analyst().analyze(texts.into_iter(), |rows| -> Result<ControlFlow<()>> {
+                bar.inc(rows.len() as u64);
+                let analysed = rows.iter().filter_map(|(text, analysis)| Some((text, (*analysis)?)));
+                documents.extend(analysed.map(|(text, analysis)| judged(text, analysis, &taxonomy)));
+                Ok(ControlFlow::Continue(()))
+            });
             bar.finish_and_clear();
+            model.close_cache(quiet);
+            ended?;
             (documents, model.label())
         }
     };
@@ -76,6 +65,22 @@ pub fn run(args: &EvalArgs, quiet: bool) -> Result<Outcome> {
     };
     super::write_result(args.output.as_deref(), &text)?;
     Ok(Outcome::Done)
+}
+
+/// A document with what the model says of it.
+fn judged(text: &LabelledText, analysis: &Analysis, taxonomy: &Taxonomy) -> Judged {
+    let shown = analysis
+        .assignments
+        .iter()
+        .map(|assignment| (taxonomy.scenarios[assignment.scenario].id, assignment.evidence.as_slice()));
+    Judged {
+        predicted: analysis.assignments.iter().map(|assignment| assignment.scenario).collect(),
+        predicted_status: analysis.status,
+        evidence: evidence(text, shown),
+        probabilities: analysis.probabilities.clone(),
+        certainty: Some((round(analysis.confidence), analysis.review)),
+        ..gold(text, taxonomy)
+    }
 }
 
 /// The gold side of a document; nothing is predicted yet.

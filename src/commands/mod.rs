@@ -21,15 +21,18 @@ use clap::CommandFactory;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use medscenario::bundle::Bundle;
+use medscenario::cache::{CacheError, FeatureCache, Usage};
 use medscenario::classifier::similarity::LabelVectors;
 use medscenario::classifier::{Classifier, Scorer};
 use medscenario::digest;
 use medscenario::encoder::hub::{self, HubModel, HubOptions};
+use medscenario::encoder::{Backend, Precision};
+use medscenario::pipeline::Analyst;
 use medscenario::prediction::{Assigned, Prediction};
 use medscenario::record::{InputFormat, input, json_problem};
 use medscenario::taxonomy::Taxonomy;
 
-use crate::cli::{Cli, Command, InputArgs, ModelArgs};
+use crate::cli::{CacheArgs, Cli, Command, InputArgs, ModelArgs};
 
 /// How a command ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +91,7 @@ struct LoadedModel {
     bundle: Bundle,
     classifier: Classifier,
     zero_shot: bool,
+    cache: Option<FeatureCache>,
 }
 
 impl LoadedModel {
@@ -102,17 +106,43 @@ impl LoadedModel {
             Some(directory) => Bundle::open(directory)?,
             None => Bundle::builtin()?,
         };
-        let device = args.device.open()?;
-        let mut classifier = if args.zero_shot {
-            let encoder = bundle.checkpoint()?.load(&device, false)?;
-            let labels = LabelVectors::new(&taxonomy, &encoder)?;
-            Classifier { encoder, scorer: Scorer::ZeroShot(labels) }
-        } else {
-            bundle.check_taxonomy(&taxonomy)?;
-            bundle.load(&device)?
-        };
-        classifier.encoder.batch_tokens = args.batch_tokens;
-        Ok(LoadedModel { taxonomy, bundle, classifier, zero_shot: args.zero_shot })
+        let classifier = load_classifier(args, &bundle, &taxonomy, args.precision)?;
+        Ok(LoadedModel { taxonomy, bundle, classifier, zero_shot: args.zero_shot, cache: None })
+    }
+
+    /// Opens the cache that the flags name. One that another run uses is no reason to stop: only time is lost.
+    fn open_cache(&mut self, args: &CacheArgs, quiet: bool) -> Result<()> {
+        let Some(path) = &args.cache else { return Ok(()) };
+        match FeatureCache::open(path, &self.bundle.encoder_digest()?, &self.classifier.encoder.encoder.arithmetic()) {
+            Ok(cache) => self.cache = Some(cache),
+            Err(CacheError::InUse { path }) if !quiet => {
+                eprintln!(
+                    "warning: the cache `{}` is in use by another run; this one goes on without it",
+                    path.display()
+                );
+            }
+            Err(CacheError::InUse { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn analyst(&self) -> Analyst<'_> {
+        Analyst { classifier: &self.classifier, cache: self.cache.as_ref() }
+    }
+
+    /// Closes the cache, and says what it was good for. What it could not keep is no reason to fail.
+    fn close_cache(&mut self, quiet: bool) {
+        match self.cache.take().map(FeatureCache::finish) {
+            Some(Ok(Usage { n_texts, n_found })) if !quiet => {
+                eprintln!("note: {n_found} of {n_texts} distinct texts came from the cache");
+            }
+            Some(Err(error)) if !quiet => {
+                let error = anyhow!(error);
+                eprintln!("warning: the results are complete, but the cache has failed: {error:#}");
+            }
+            _ => {}
+        }
     }
 
     /// Name and beginning of the digest, as outputs carry them.
@@ -120,6 +150,23 @@ impl LoadedModel {
         let kind = if self.zero_shot { " (zero-shot)" } else { "" };
         format!("{}@{}{kind}", self.bundle.manifest.name, digest::short(&self.bundle.digest))
     }
+}
+
+/// Encoder and scorer of a bundle.
+fn load_classifier(args: &ModelArgs, bundle: &Bundle, taxonomy: &Taxonomy, precision: Precision) -> Result<Classifier> {
+    let backend = Backend::open(args.device, precision)?;
+    let mut classifier = if args.zero_shot {
+        let encoder = bundle.checkpoint()?.load(&backend, false)?;
+        let labels = LabelVectors::new(taxonomy, &encoder)?;
+        Classifier { encoder, scorer: Scorer::ZeroShot(labels) }
+    } else {
+        bundle.check_taxonomy(taxonomy)?;
+        bundle.load(&backend)?
+    };
+    if let Some(batch_tokens) = args.batch_tokens {
+        classifier.encoder.batch_tokens = batch_tokens;
+    }
+    Ok(classifier)
 }
 
 /// A line of coded records.

@@ -1,22 +1,25 @@
 //! `medscenario model`
 
 use std::io::{BufWriter, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use candle_core::Device;
 use serde_json::json;
 
 use medscenario::bundle::{Bundle, MANIFEST};
+use medscenario::cache::Text;
+use medscenario::classifier::precision::Difference;
 use medscenario::digest::short;
 use medscenario::encoder::hub::HubModel;
-use medscenario::encoder::{Checkpoint, TextEncoder};
-use medscenario::pipeline::Piece;
-use medscenario::record::{Record, Records, input};
+use medscenario::encoder::{Backend, Checkpoint, EncodeError, Precision, TextEncoder};
+use medscenario::pipeline;
+use medscenario::record::{Records, input};
+use medscenario::report::precision_text;
 
 use super::rejections::Rejections;
-use super::{Outcome, encoder_directory, refuse_overwriting, write_result};
-use crate::cli::{InputArgs, ModelCommand};
+use super::{LoadedModel, Outcome, encoder_directory, load_classifier, refuse_overwriting, write_result};
+use crate::cli::{InputArgs, ModelArgs, ModelCommand};
 
 pub fn run(command: ModelCommand, quiet: bool) -> Result<Outcome> {
     match command {
@@ -26,25 +29,26 @@ pub fn run(command: ModelCommand, quiet: bool) -> Result<Outcome> {
                 bail!("`{model}` is not a model name; expected hf://OWNER/NAME or hf://OWNER/NAME@REVISION");
             }
             let directory = encoder_directory(&model, quiet)?;
-            Checkpoint::open(&directory)?.load(&Device::Cpu, false)?;
+            Checkpoint::open(&directory)?.load(&Backend::Cpu { quantized: false }, false)?;
             println!("{}", directory.display());
             Ok(Outcome::Done)
         }
         ModelCommand::Verify { model } => {
             let bundle = open(model.as_deref())?;
             let files = bundle.verify()?;
-            bundle.load(&Device::Cpu)?;
+            bundle.load(&Backend::Cpu { quantized: false })?;
             println!("{}: {} files have the hashes of the manifest, and the model loads", bundle.label(), files.len());
             Ok(Outcome::Done)
         }
-        ModelCommand::Embed { input, encoder, truncate, alone, device } => {
+        ModelCommand::Embed { input, encoder, truncate, alone, device, precision } => {
             let checkpoint = match encoder {
                 Some(encoder) => Checkpoint::open(&encoder_directory(&encoder, quiet)?)?,
                 None => Bundle::builtin()?.checkpoint()?,
             };
-            let encoder = checkpoint.load(&device.open()?, truncate)?;
+            let encoder = checkpoint.load(&Backend::open(device, precision)?, truncate)?;
             embed(&input, &encoder, alone, quiet)
         }
+        ModelCommand::Precision { input, model, json } => precision(&input, &model, json, quiet),
     }
 }
 
@@ -142,32 +146,70 @@ fn embed(args: &InputArgs, encoder: &TextEncoder, alone: bool, quiet: bool) -> R
     let inputs = input::open_all(&paths, &args.options())?;
     let mut rejections = Rejections::open(args.errors.as_deref(), quiet, None)?;
     let mut out = BufWriter::new(std::io::stdout());
-    let mut print = |records: Vec<Record>| -> Result<()> {
-        let texts: Vec<&str> = records.iter().map(|record| record.text.as_str()).collect();
-        let vectors = if alone {
-            let one = |text: &&str| encoder.embed(&[text]).map(|mut vectors| vectors.remove(0));
-            texts.iter().map(one).collect::<std::result::Result<Vec<_>, _>>()?
+    let embed = |texts: &[Text<'_>]| {
+        let texts: Vec<&str> = texts.iter().map(|text| text.text).collect();
+        if alone {
+            texts.iter().map(|text| encoder.embed(&[text]).map(|mut vectors| vectors.remove(0))).collect()
         } else {
-            encoder.embed(&texts)?
-        };
-        for (record, vector) in records.iter().zip(vectors) {
-            serde_json::to_writer(&mut out, &json!({ "id": record.id, "embedding": vector }))?;
-            out.write_all(b"\n")?;
+            encoder.embed(&texts)
         }
-        Ok(())
     };
-    let mut piece = Piece::default();
-    for next in Records::new(inputs, args.max_chars, args.long_text) {
-        match next {
-            Err(rejection) => rejections.add(&rejection)?,
-            Ok(record) => {
-                if piece.push(record) {
-                    print(piece.take())?;
+    let records = Records::new(inputs, args.max_chars, args.long_text);
+    let ended = pipeline::run(records, embed, |rows| -> Result<ControlFlow<()>> {
+        for (row, vector) in rows {
+            match row {
+                Err(rejection) => rejections.add(&rejection)?,
+                Ok(record) => {
+                    serde_json::to_writer(&mut out, &json!({ "id": record.id, "embedding": vector }))?;
+                    out.write_all(b"\n")?;
                 }
             }
         }
-    }
-    print(piece.take())?;
+        Ok(ControlFlow::Continue(()))
+    });
+    ended?;
     out.flush()?;
+    Ok(if rejections.finish()? > 0 { Outcome::Rejections } else { Outcome::Done })
+}
+
+/// Compares the decisions of a faster mode with those of 32-bit floats.
+fn precision(args: &InputArgs, model: &ModelArgs, as_json: bool, quiet: bool) -> Result<Outcome> {
+    if model.precision == Precision::F32 {
+        bail!("name the faster mode to compare with 32-bit floats: --precision int8, or bf16 on a GPU");
+    }
+    let paths = input::resolve(&args.inputs)?;
+    refuse_overwriting(&paths, [None, args.errors.as_deref()])?;
+    let inputs = input::open_all(&paths, &args.options())?;
+    let faster = LoadedModel::load(model)?;
+    let exact = load_classifier(model, &faster.bundle, &faster.taxonomy, Precision::F32)?;
+    let mut rejections = Rejections::open(args.errors.as_deref(), quiet, None)?;
+    let mut difference = Difference::default();
+    let both = |texts: &[Text<'_>]| {
+        let texts: Vec<&str> = texts.iter().map(|text| text.text).collect();
+        let exact = exact.analyze(&texts)?;
+        Ok::<_, EncodeError>(exact.into_iter().zip(faster.classifier.analyze(&texts)?).collect())
+    };
+    let records = Records::new(inputs, args.max_chars, args.long_text);
+    let ended = pipeline::run(records, both, |rows| -> Result<ControlFlow<()>> {
+        for (row, analyses) in rows {
+            match (row, analyses) {
+                (Err(rejection), _) => rejections.add(&rejection)?,
+                (Ok(_), Some((exact, faster))) => difference.add(exact, faster),
+                (Ok(_), None) => {}
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    });
+    ended?;
+    let name = serde_json::to_value(model.precision)?;
+    let name = name.as_str().unwrap_or_default();
+    if as_json {
+        let mut value = serde_json::to_value(difference)?;
+        value["precision"] = name.into();
+        value["model"] = faster.label().into();
+        println!("{value}");
+    } else {
+        print!("{}", precision_text(&difference, name, &faster.label()));
+    }
     Ok(if rejections.finish()? > 0 { Outcome::Rejections } else { Outcome::Done })
 }

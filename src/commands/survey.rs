@@ -1,6 +1,7 @@
 //! `medscenario survey`
 
 use std::io::{BufRead, BufReader};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -8,7 +9,6 @@ use serde_json::{Map, Value};
 
 use medscenario::labels::Status;
 use medscenario::microdata::Microdata;
-use medscenario::pipeline::{Piece, Pipeline};
 use medscenario::prediction::Prediction;
 use medscenario::record::{InputFormat, Records, input};
 use medscenario::survey::{Audit, Coded, Derived, Surveyor};
@@ -40,7 +40,8 @@ pub fn run(args: &SurveyArgs, quiet: bool) -> Result<Outcome> {
     }
     let compared = args.compare.compare.iter().map(PathBuf::from);
     let read: Vec<PathBuf> = paths.iter().chain(&args.audit).chain(&args.crosswalk).cloned().chain(compared).collect();
-    refuse_overwriting(&read, [args.output.as_deref(), args.input.errors.as_deref(), report])?;
+    let cache = args.cache.cache.as_deref();
+    refuse_overwriting(&read, [args.output.as_deref(), args.input.errors.as_deref(), report, cache])?;
     let mut rejections = Rejections::open(args.input.errors.as_deref(), quiet, None)?;
     let taxonomy = load_taxonomy(args.model.taxonomy.as_deref())?;
     let mut route = Route::open(args, &taxonomy)?;
@@ -63,37 +64,29 @@ pub fn run(args: &SurveyArgs, quiet: bool) -> Result<Outcome> {
         (surveyor, String::new())
     } else {
         let inputs = input::open_all(&paths, &args.input.options())?;
-        let loaded = LoadedModel::load_for(&args.model, source.clone())?;
+        let mut loaded = LoadedModel::load_for(&args.model, source)?;
+        loaded.open_cache(&args.cache, quiet)?;
         let label = if loaded.zero_shot { loaded.label() } else { loaded.label() + " (trained)" };
-        let classifier = loaded.classifier;
         other = presentation::Other::read(args.compare.compare.as_deref(), &taxonomy)?;
         let mut surveyor = Surveyor::new(&taxonomy, &args.by);
         let bar = progress_bar(quiet, rows_hint(&paths, &args.input), "rows");
-        let mut pipeline = Pipeline::new(&classifier, &source);
-        let mut piece = Piece::default();
-        let mut count = |piece: &mut Piece| -> Result<()> {
-            for prediction in pipeline.predict(piece.take())? {
-                let prediction = match &mut route {
-                    Some(route) => route.follow(prediction),
-                    None => prediction,
-                };
-                add(&mut surveyor, &prediction, microdata.as_mut());
-            }
-            Ok(())
-        };
-        for next in Records::new(inputs, args.input.max_chars, args.input.long_text) {
-            bar.inc(1);
-            match next {
-                Err(rejection) => rejections.add(&rejection)?,
-                Ok(record) => {
-                    if piece.push(record) {
-                        count(&mut piece)?;
+        let records = Records::new(inputs, args.input.max_chars, args.input.long_text);
+        let ended = loaded.analyst().predict(records, &loaded.taxonomy, |rows| -> Result<ControlFlow<()>> {
+            bar.inc(rows.len() as u64);
+            for row in rows {
+                match (row, &mut route) {
+                    (Err(rejection), _) => rejections.add(&rejection)?,
+                    (Ok(prediction), None) => add(&mut surveyor, &prediction, microdata.as_mut()),
+                    (Ok(prediction), Some(route)) => {
+                        add(&mut surveyor, &route.follow(prediction), microdata.as_mut());
                     }
                 }
             }
-        }
-        count(&mut piece)?;
+            Ok(ControlFlow::Continue(()))
+        });
         bar.finish_and_clear();
+        loaded.close_cache(quiet);
+        ended?;
         (surveyor, label)
     };
     let missing = surveyor.missing_columns();

@@ -34,6 +34,7 @@ pub fn run(args: &TrainArgs, quiet: bool) -> Result<Outcome> {
         head_rate: args.head_rate,
         units: args.units,
         buckets: args.buckets,
+        word_share: args.word_share as f32,
         dropout: args.dropout,
         members: args.members,
         folds: args.folds,

@@ -1,38 +1,29 @@
-//! BERT (Devlin et al. 2019, arXiv:1810.04805) on candle, for inference and for training.
+//! BERT (Devlin et al. 2019, arXiv:1810.04805) on candle, for training and for GPUs.
 //!
 //! The blocks mirror the checkpoint's names. candle-transformers' own BERT is the reference in the tests; it cannot be
 //! trained, because its fused LayerNorm has no gradient.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use candle_core::{D, DType, Device, Module, Result, Tensor, Var};
 use candle_nn::Linear;
 use candle_transformers::models::bert::{Config, HiddenAct};
 
+use super::weights::Tensors;
 use super::{EncodeError, Encoder};
 
-/// Tensors of a checkpoint, by name.
+/// Tensors of a checkpoint on their way to candle.
 pub struct Weights {
-    tensors: HashMap<String, Tensor>,
-    prefix: String,
+    tensors: Tensors,
     device: Device,
+    dtype: DType,
     trained: Option<BTreeMap<String, Var>>,
 }
 
 impl Weights {
-    /// Reads a safetensors file.
-    ///
-    /// # Errors
-    /// A sentence on what is wrong with it.
-    pub fn parse(bytes: &[u8], device: &Device) -> std::result::Result<Weights, String> {
-        let tensors = candle_core::safetensors::load_buffer(bytes, device)
-            .map_err(|error| format!("not a complete safetensors file: {error}"))?;
-        let key = "embeddings.word_embeddings.weight";
-        let Some(name) = tensors.keys().filter(|name| name.ends_with(key)).min() else {
-            return Err(format!("tensor `{key}` is missing; expected the weights of a BERT-type model"));
-        };
-        let prefix = name[..name.len() - key.len()].to_owned();
-        Ok(Weights { tensors, prefix, device: device.clone(), trained: None })
+    /// Tensors for a device, in the number format to compute in.
+    pub fn new(tensors: Tensors, device: &Device, dtype: DType) -> Weights {
+        Weights { tensors, device: device.clone(), dtype, trained: None }
     }
 
     /// Makes every tensor that is loaded from here trainable.
@@ -47,26 +38,14 @@ impl Weights {
     }
 
     fn get(&mut self, name: &str, shape: &[usize]) -> std::result::Result<Tensor, String> {
-        let full = format!("{}{name}", self.prefix);
-        // Checkpoints converted from TensorFlow call LayerNorm's parameters gamma and beta.
-        let legacy = full.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
-        let Some(tensor) = self.tensors.get(&full).or_else(|| self.tensors.get(&legacy)) else {
-            return Err(format!("tensor `{full}` is missing; expected shape {shape:?}"));
-        };
-        if tensor.dims() != shape {
-            return Err(format!("tensor `{full}` has shape {:?}; config.json asks for {shape:?}", tensor.dims()));
-        }
-        let tensor = tensor.to_dtype(DType::F32).map_err(|error| format!("tensor `{full}`: {error}"))?;
-        let sum = tensor.abs().and_then(|tensor| tensor.sum_all()).and_then(|sum| sum.to_scalar::<f32>());
-        match sum {
-            Ok(sum) if sum.is_finite() => {}
-            Ok(_) => return Err(format!("tensor `{full}` holds values that are not finite")),
-            Err(error) => return Err(format!("tensor `{full}`: {error}")),
-        }
+        let values = self.tensors.read(name, shape)?;
+        let failed = |error: candle_core::Error| format!("tensor `{name}`: {error}");
+        let tensor = Tensor::from_vec(values, shape, &self.device).and_then(|tensor| tensor.to_dtype(self.dtype));
+        let tensor = tensor.map_err(failed)?;
         match &mut self.trained {
             None => Ok(tensor),
             Some(variables) => {
-                let variable = Var::from_tensor(&tensor).map_err(|error| error.to_string())?;
+                let variable = Var::from_tensor(&tensor).map_err(failed)?;
                 let tensor = variable.as_tensor().clone();
                 variables.insert(name.to_owned(), variable);
                 Ok(tensor)
@@ -167,7 +146,7 @@ impl Layer {
     }
 }
 
-/// A BERT-type encoder with f32 weights.
+/// A BERT-type encoder on candle.
 pub struct Bert {
     words: Tensor,
     positions: Tensor,
@@ -184,12 +163,7 @@ impl Bert {
     ///
     /// # Errors
     /// A sentence that names the tensor.
-    pub fn load(
-        config: &Config,
-        position_offset: usize,
-        weights: &mut Weights,
-        device: &Device,
-    ) -> std::result::Result<Bert, String> {
+    pub fn load(config: &Config, position_offset: usize, weights: &mut Weights) -> std::result::Result<Bert, String> {
         let hidden = config.hidden_size;
         let words = weights.get("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?;
         let positions =
@@ -201,8 +175,7 @@ impl Bert {
         let norm = weights.norm("embeddings.LayerNorm", hidden, config.layer_norm_eps)?;
         let layers = (0..config.num_hidden_layers).map(|index| Layer::load(weights, index, config));
         let layers = layers.collect::<std::result::Result<Vec<Layer>, String>>()?;
-        let (config, device) = (config.clone(), device.clone());
-        debug_assert_eq!(weights.device.location(), device.location());
+        let (config, device) = (config.clone(), weights.device.clone());
         Ok(Bert { words, positions, types, norm, layers, config, position_offset, device })
     }
 
@@ -245,7 +218,7 @@ impl Bert {
         }
         let row = |ids: &&[u32]| (0..tokens).map(|at| if at < ids.len() { 0.0 } else { -1e4 }).collect::<Vec<f32>>();
         let mask: Vec<f32> = batch.iter().flat_map(row).collect();
-        Tensor::from_vec(mask, (batch.len(), 1, 1, tokens), &self.device).map(Some)
+        Tensor::from_vec(mask, (batch.len(), 1, 1, tokens), &self.device)?.to_dtype(self.words.dtype()).map(Some)
     }
 }
 
@@ -254,9 +227,22 @@ impl Encoder for Bert {
         self.width()
     }
 
+    fn arithmetic(&self) -> String {
+        format!("candle {:?} {:?}", self.words.dtype(), self.device.location())
+    }
+
+    fn batch_tokens(&self) -> usize {
+        if self.device.is_cpu() { 4096 } else { 32_768 }
+    }
+
+    fn mixes_lengths(&self) -> bool {
+        // Sums over a padded row add in another order, and a text's bytes would depend on its batch.
+        false
+    }
+
     fn encode(&self, batch: &[&[u32]]) -> std::result::Result<Vec<Vec<f32>>, EncodeError> {
         let run = || -> Result<Vec<Vec<f32>>> {
-            let states = self.forward(batch, false)?.to_device(&Device::Cpu)?;
+            let states = self.forward(batch, false)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
             let (_, tokens, hidden) = states.dims3()?;
             let flat = states.flatten_all()?.to_vec1::<f32>()?;
             let rows = flat.chunks_exact(tokens * hidden).zip(batch);

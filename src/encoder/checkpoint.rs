@@ -4,17 +4,15 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
 use candle_transformers::models::bert::Config;
 use serde::Deserialize;
 use tokenizers::Tokenizer;
 
-use super::TextEncoder;
 use super::bert::{Bert, Weights};
+use super::cpu::CpuBert;
 use super::tokenizer::TextTokenizer;
-
-/// Most tokens of a batch, unless the user says otherwise.
-pub const BATCH_TOKENS: usize = 4096;
+use super::weights::{Bytes, Tensors};
+use super::{Backend, Encoder, TextEncoder};
 
 /// How one vector is made of the hidden states of a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -106,6 +104,23 @@ impl Files {
             },
             Files::Embedded(files) => {
                 Ok(files.iter().find(|(file, _)| *file == name).map(|(_, bytes)| Cow::Borrowed(*bytes)))
+            }
+        }
+    }
+
+    /// The content of a large file, mapped into memory where it lies on disk, or `None` where there is no such file.
+    ///
+    /// # Errors
+    /// The file is there and cannot be mapped.
+    pub fn map(&self, name: &str) -> std::io::Result<Option<Bytes>> {
+        match self {
+            Files::Directory(directory) => match Bytes::map(&directory.join(name)) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            },
+            Files::Embedded(files) => {
+                Ok(files.iter().find(|(file, _)| *file == name).map(|(_, bytes)| Bytes::Static(bytes)))
             }
         }
     }
@@ -220,27 +235,38 @@ impl Checkpoint {
     ///
     /// # Errors
     /// `model.safetensors` is missing or broken.
-    pub fn weights(&self, device: &Device) -> Result<Weights, CheckpointError> {
+    pub fn tensors(&self) -> Result<Tensors, CheckpointError> {
         let reader = Reader { files: &self.files };
         let file = "model.safetensors";
-        let bytes = reader.bytes(file)?.ok_or_else(|| reader.missing(file))?;
-        Weights::parse(&bytes, device).map_err(|problem| reader.invalid(file, problem))
+        let bytes = self.files.map(file).map_err(|source| reader.read_error(file, source))?;
+        let bytes = bytes.ok_or_else(|| reader.missing(file))?;
+        Tensors::of_checkpoint(bytes).map_err(|problem| reader.invalid(file, problem))
     }
 
     /// Loads tokenizer and weights for inference.
     ///
     /// # Errors
     /// A file is missing or broken, or a tensor does not have the shape that the configuration asks for.
-    pub fn load(&self, device: &Device, truncate: bool) -> Result<TextEncoder, CheckpointError> {
+    pub fn load(&self, backend: &Backend, truncate: bool) -> Result<TextEncoder, CheckpointError> {
         let tokenizer = self.tokenizer(truncate)?;
-        let bert = Bert::load(&self.config, self.position_offset, &mut self.weights(device)?, device)
-            .map_err(|problem| Reader { files: &self.files }.invalid("model.safetensors", problem))?;
+        let tensors = self.tensors()?;
+        let (config, offset) = (&self.config, self.position_offset);
+        let encoder: Result<Box<dyn Encoder>, String> = match backend {
+            Backend::Cpu { quantized } => {
+                CpuBert::load(config, offset, &tensors, *quantized).map(|bert| Box::new(bert) as Box<dyn Encoder>)
+            }
+            Backend::Candle { device, dtype } => {
+                let mut weights = Weights::new(tensors, device, *dtype);
+                Bert::load(config, offset, &mut weights).map(|bert| Box::new(bert) as Box<dyn Encoder>)
+            }
+        };
+        let encoder = encoder.map_err(|problem| Reader { files: &self.files }.invalid("model.safetensors", problem))?;
         Ok(TextEncoder {
+            batch_tokens: encoder.batch_tokens(),
             tokenizer,
-            encoder: Box::new(bert),
+            encoder,
             pooling: self.pooling,
             normalize: self.normalize,
-            batch_tokens: BATCH_TOKENS,
         })
     }
 }
@@ -252,11 +278,11 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn bytes(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>, CheckpointError> {
-        self.files.get(file).map_err(|source| CheckpointError::Read {
-            checkpoint: self.files.label(),
-            file: file.to_owned(),
-            source,
-        })
+        self.files.get(file).map_err(|source| self.read_error(file, source))
+    }
+
+    fn read_error(&self, file: &str, source: std::io::Error) -> CheckpointError {
+        CheckpointError::Read { checkpoint: self.files.label(), file: file.to_owned(), source }
     }
 
     fn json<T: serde::de::DeserializeOwned>(&self, file: &str) -> Result<Option<T>, CheckpointError> {

@@ -1,13 +1,15 @@
 //! From texts to vectors: one seam, [`Encoder`], between checkpoints and everything that uses them.
 //!
 //! [`checkpoint`] reads a Hugging Face directory, [`tokenizer`] turns text into windows of token ids, [`batch`] packs
-//! windows, [`bert`] computes hidden states, and [`TextEncoder`] joins them.
+//! windows, [`cpu`] or, on a GPU, [`bert`] computes hidden states from [`weights`], and [`TextEncoder`] joins them.
 
 pub mod batch;
 pub mod bert;
 pub mod checkpoint;
+pub mod cpu;
 pub mod hub;
 pub mod tokenizer;
+pub mod weights;
 
 use rayon::prelude::*;
 
@@ -16,11 +18,20 @@ pub use tokenizer::{TextTokenizer, TokenizedText};
 
 /// Computes hidden states of token sequences.
 ///
-/// Implementations promise that the states of a sequence do not depend on the other sequences of the batch beyond
-/// rounding, and not at all on the others when all have the same length.
+/// Implementations promise that the states of a sequence do not depend on the other sequences of the batch: not at all
+/// where lengths may be mixed or are all the same, and not beyond rounding otherwise.
 pub trait Encoder: Send + Sync {
     /// Width of a hidden state.
     fn hidden_size(&self) -> usize;
+
+    /// What decides the last bit beside weights and text: number formats, instruction set, device.
+    fn arithmetic(&self) -> String;
+
+    /// Tokens with which a batch takes least time per token.
+    fn batch_tokens(&self) -> usize;
+
+    /// Whether a batch of several lengths costs no more than the sequences alone, and gives the same bytes.
+    fn mixes_lengths(&self) -> bool;
 
     /// Hidden states of the last layer, one row-major `[tokens, hidden]` buffer per sequence.
     ///
@@ -53,6 +64,72 @@ pub enum DeviceChoice {
     Auto,
 }
 
+/// How exactly to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats.
+    F32,
+    /// Linear layers in 8-bit integers, on the CPU alone: faster, and a few decisions differ
+    Int8,
+    /// Everything in 16-bit brain floats, on a GPU alone: faster, and a few decisions differ
+    Bf16,
+}
+
+/// What computes.
+#[derive(Debug, Clone)]
+pub enum Backend {
+    /// This crate's engine on the CPU.
+    Cpu {
+        /// Whether linear layers compute in 8-bit integers.
+        quantized: bool,
+    },
+    /// candle, on a GPU, or on the CPU as a reference.
+    Candle {
+        /// Where.
+        device: candle_core::Device,
+        /// Number format of weights and states.
+        dtype: candle_core::DType,
+    },
+}
+
+impl Backend {
+    /// The engine for a device and a precision.
+    ///
+    /// # Errors
+    /// The two do not go together, or a GPU was asked for and cannot be had.
+    pub fn open(device: DeviceChoice, precision: Precision) -> Result<Backend, DeviceError> {
+        let device = match (device, precision) {
+            (DeviceChoice::Cuda, Precision::Int8) => return Err(DeviceError::NotOnGpu),
+            (DeviceChoice::Cpu, Precision::Bf16) => return Err(DeviceError::NotOnCpu),
+            (_, Precision::Int8) => return Ok(Backend::Cpu { quantized: true }),
+            (_, Precision::Bf16) => DeviceChoice::Cuda.open()?,
+            (device, Precision::F32) => device.open()?,
+        };
+        Ok(match precision {
+            Precision::Bf16 => Backend::Candle { device, dtype: candle_core::DType::BF16 },
+            _ => Backend::exact(&device),
+        })
+    }
+
+    /// The engine for 32-bit floats on a device.
+    pub fn exact(device: &candle_core::Device) -> Backend {
+        match device {
+            candle_core::Device::Cpu => Backend::Cpu { quantized: false },
+            gpu => Backend::Candle { device: gpu.clone(), dtype: candle_core::DType::F32 },
+        }
+    }
+
+    /// How exactly it computes.
+    pub fn precision(&self) -> Precision {
+        match self {
+            Backend::Cpu { quantized: true } => Precision::Int8,
+            Backend::Candle { dtype: candle_core::DType::BF16, .. } => Precision::Bf16,
+            _ => Precision::F32,
+        }
+    }
+}
+
 /// Why a device cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -62,6 +139,12 @@ pub enum DeviceError {
         "This program was built without GPU support; build it with `cargo build --release --features cuda`, or use `--device cpu`"
     )]
     NotBuilt,
+    /// 8-bit integers on a GPU.
+    #[error("`--precision int8` computes on the CPU; use `--device cpu`, or `--precision bf16` on a GPU")]
+    NotOnGpu,
+    /// 16-bit floats on a CPU.
+    #[error("`--precision bf16` needs a GPU; use `--precision int8` on the CPU")]
+    NotOnCpu,
     /// No GPU answers.
     #[error("No CUDA GPU can be used; check the driver with `nvidia-smi`, or use `--device cpu`")]
     NotFound(#[source] candle_core::Error),
@@ -127,9 +210,8 @@ impl TextEncoder {
             .collect();
         let ids = |&(text, window): &(usize, usize)| tokenized[text].windows[window].ids.as_slice();
         let lengths: Vec<usize> = windows.iter().map(|at| ids(at).len()).collect();
-        let mut batches = batch::pack(&lengths, self.batch_tokens);
-        // Without special tokens a text can have no token at all.
-        batches.retain(|members| lengths[members[0]] > 0);
+        // Without special tokens a text can have no token at all; it is in no batch.
+        let batches = batch::pack(&lengths, self.batch_tokens, self.encoder.mixes_lengths());
         let encoded: Vec<(Vec<usize>, Vec<Vec<f32>>)> = batches
             .into_par_iter()
             .map(|members| {

@@ -6,6 +6,7 @@ mod comparison;
 mod evaluation;
 pub mod html;
 mod lookup;
+mod precision;
 mod survey;
 mod taxonomy;
 mod workbook;
@@ -21,6 +22,7 @@ pub use comparison::{
 };
 pub use evaluation::markdown as evaluation_markdown;
 pub use lookup::text as lookup_text;
+pub use precision::text as precision_text;
 pub use survey::{csv as survey_csv, text as survey_text};
 pub use taxonomy::{diff as taxonomy_diff, entry as taxonomy_entry, tree as taxonomy_tree};
 pub use workbook::{WorkbookError, workbook as survey_workbook};

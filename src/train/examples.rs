@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::classifier::features::{TextFeatures, clause_tokens};
-use crate::classifier::lexical;
+use crate::classifier::words::distinct_words;
 use crate::encoder::TextTokenizer;
 use crate::labels::{LabelledText, Status};
 use crate::segment::{Clause, clauses};
@@ -63,7 +63,7 @@ pub(super) fn token_example(text: &LabelledText, tokenizer: &TextTokenizer, taxo
         .map(|(clause, tokens)| (clause, tokens.into_iter().map(|token| token + content).collect::<Vec<usize>>()))
         .unzip();
     let targets = Targets::new(text, &seen, taxonomy);
-    let grams = seen.iter().map(|clause| lexical::grams(&text.text[clause.byte_start..clause.byte_end])).collect();
+    let grams = seen.iter().map(|clause| distinct_words(&text.text[clause.byte_start..clause.byte_end])).collect();
     Example::new(grams, targets, Source::Tokens { ids, content, clauses })
 }
 

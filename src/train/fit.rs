@@ -103,6 +103,7 @@ impl HeadVariables {
             second: flat(&self.second)?,
             second_bias: flat(&self.second_bias)?,
             lexical: self.lexical.as_ref().map(flat).transpose()?.unwrap_or_default(),
+            words: None,
         })
     }
 }

@@ -62,7 +62,8 @@ impl Workspace {
         let mut command = cargo_bin_cmd!("medscenario");
         command.current_dir(self.directory.path()).args(arguments).write_stdin(input);
         // Whoever runs the tests may have set these.
-        for variable in ["COLUMNS", "MEDSCENARIO_LANG", "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_CACHE"] {
+        for variable in ["COLUMNS", "MEDSCENARIO_LANG", "MEDSCENARIO_CACHE", "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_CACHE"]
+        {
             command.env_remove(variable);
         }
         // Nothing here may reach the network.
