@@ -24,7 +24,6 @@ python3 eval/reproduction.py > eval/reproduction.md
   python3 eval/corpus_size.py
   printf '\n## Parity with sentence-transformers\n\nPrinted by `python eval/parity/parity.py`.\n\n```text\n'
   python3 eval/parity/parity.py
-  printf '```\n\n## Memory\n\nPrinted by `python eval/scale/memory.py`.\n\n```text\n'
+  printf '```\n\n## Memory\n\nPrinted by `python eval/scale/memory.py`.\n\n'
   python3 eval/scale/memory.py
-  printf '```\n'
 } > eval/results.md

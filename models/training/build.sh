@@ -15,6 +15,7 @@ mkdir -p "$work"
 [ -e "$work/general.done" ] || { pretrain general --minutes 22; touch "$work/general.done"; }
 [ -e "$work/domain.done" ] || { pretrain domain --minutes 9; touch "$work/domain.done"; }
 python3 "$root/models/training/pretrain.py" export --out "$work" --to "$work/encoder"
-"$root/target/release/medscenario" train "$root"/data/training/*.jsonl --encoder "$work/encoder" --freeze-encoder \
+# The program has threads of its own; candle's would wait for each other.
+CANDLE_NUM_THREADS=1 "$root/target/release/medscenario" train "$root"/data/training/*.jsonl --encoder "$work/encoder" --freeze-encoder \
   --epochs 10 --head-rate 2e-3 --calibrate "$root/eval/gold/dev-zh.jsonl" "$root/eval/gold/dev-en.jsonl" --folds 4 \
   --name default --output "$output"
