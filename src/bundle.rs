@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::classifier::calibration::Calibration;
-use crate::classifier::head::Head;
+use crate::classifier::features::Widths;
+use crate::classifier::head::{Head, PackedHead};
 use crate::classifier::{Classifier, Scorer};
 use crate::digest;
 use crate::encoder::checkpoint::Files;
@@ -25,7 +26,7 @@ pub const HEAD: &str = "head.safetensors";
 pub const CARD: &str = "README.md";
 
 /// Version of the bundle format that this program reads and writes.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// What a bundle is, how it was made, and the hashes of its files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -283,20 +284,24 @@ impl Bundle {
     ///
     /// # Errors
     /// A file is missing or broken, or the two do not fit together.
-    pub fn parts(&self, backend: &Backend) -> Result<(TextEncoder, Head), BundleError> {
+    pub fn parts(&self, backend: &Backend) -> Result<(TextEncoder, PackedHead), BundleError> {
         let encoder = self.checkpoint()?.load(backend, false)?;
         let invalid = |problem| BundleError::Invalid { bundle: self.label(), file: HEAD.to_owned(), problem };
         let head = Head::parse(&read(&self.files, HEAD)?).map_err(invalid)?;
-        let hidden = encoder.encoder.hidden_size();
+        let widths = Widths::of(encoder.encoder.as_ref());
         let outputs = self.manifest.scenarios.len() + 1;
-        if head.hidden != hidden || head.outputs() != outputs {
+        if head.widths != widths || head.outputs() != outputs {
             return Err(invalid(format!(
-                "it expects {} dimensions and yields {} scores; encoder and manifest ask for {hidden} and {outputs}",
-                head.hidden,
-                head.outputs()
+                "it reads clauses of {} dimensions and texts of {}, and yields {} scores; encoder and manifest ask for {}, {} and \
+                 {outputs}",
+                head.widths.clause,
+                head.widths.document,
+                head.outputs(),
+                widths.clause,
+                widths.document
             )));
         }
-        Ok((encoder, head))
+        Ok((encoder, head.pack()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Vectors of texts on disk, so that a text is encoded once for all runs with the same encoder.
 //!
 //! The cache is one [redb](https://www.redb.org) file with a table for each encoder. What decides a text's vectors names
-//! the table: the encoder's files, its arithmetic, and the versions of the clause splitter
+//! the table: the encoder's files, its arithmetic, and the versions of the vectors
 //! and of this program. Head, calibration and taxonomy do not, so that another threshold or another head finds everything
 //! there. A key is 128 bits of the text's SHA-256; a value is the vectors' own bytes, so that a text from the cache gives
 //! the same results to the last bit. Texts are not stored, and cannot be read from the file.
@@ -17,7 +17,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use redb::{Builder, Database, Durability, ReadableDatabase, TableDefinition, TableHandle};
 
-use crate::classifier::features::{self, TextFeatures};
+use crate::classifier::features::{self, TextFeatures, Widths};
 use crate::digest;
 use crate::encoder::{EncodeError, TextEncoder};
 
@@ -207,12 +207,12 @@ impl FeatureCache {
     }
 
     /// Features of those texts that are there.
-    fn find(&self, texts: &[Text<'_>], hidden: usize) -> Vec<Option<TextFeatures>> {
+    fn find(&self, texts: &[Text<'_>], widths: Widths) -> Vec<Option<TextFeatures>> {
         let nothing = || vec![None; texts.len()];
         if self.failure.get().is_some() {
             return nothing();
         }
-        let found = self.read(texts, hidden).unwrap_or_else(|error| {
+        let found = self.read(texts, widths).unwrap_or_else(|error| {
             self.fail(error);
             nothing()
         });
@@ -221,12 +221,12 @@ impl FeatureCache {
         found
     }
 
-    fn read(&self, texts: &[Text<'_>], hidden: usize) -> Result<Vec<Option<TextFeatures>>, redb::Error> {
+    fn read(&self, texts: &[Text<'_>], widths: Widths) -> Result<Vec<Option<TextFeatures>>, redb::Error> {
         guarded(|| {
             let table = self.database.begin_read()?.open_table(self.definition())?;
             texts
                 .iter()
-                .map(|&Text { key, text }| Ok(table.get(key)?.and_then(|value| decode(value.value(), text, hidden))))
+                .map(|&Text { key, text }| Ok(table.get(key)?.and_then(|value| decode(value.value(), text, widths))))
                 .collect()
         })
     }
@@ -267,7 +267,7 @@ pub fn features(
         features::of_texts(encoder, &texts)
     };
     let Some(cache) = cache else { return compute(texts) };
-    let mut found = cache.find(texts, encoder.encoder.hidden_size());
+    let mut found = cache.find(texts, Widths::of(encoder.encoder.as_ref()));
     let missing: Vec<Text<'_>> =
         texts.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(text, _)| *text).collect();
     if !missing.is_empty() {
@@ -286,15 +286,14 @@ fn encode(features: &TextFeatures) -> Vec<u8> {
 }
 
 /// `None` where the value is damaged or does not fit the text.
-fn decode(value: &[u8], text: &str, hidden: usize) -> Option<TextFeatures> {
+fn decode(value: &[u8], text: &str, widths: Widths) -> Option<TextFeatures> {
     let (checksum, bytes) = value.split_at_checked(CHECKSUM)?;
     if digest::key(bytes).to_le_bytes() != checksum {
         return None;
     }
     let (numbers, _) = bytes.as_chunks();
     let numbers: Vec<f32> = numbers.iter().map(|&number| f32::from_le_bytes(number)).collect();
-    let (document, vectors) = numbers.split_at_checked(hidden)?;
-    TextFeatures::from_vectors(text, vectors.to_vec(), document.to_vec())
+    TextFeatures::from_vectors(text, widths, &numbers)
 }
 
 #[cfg(test)]
@@ -305,10 +304,12 @@ mod tests {
 
     /// Three clauses.
     const TEXT: &str = "导诊，预问诊。 Writes records.";
+    const WIDTHS: Widths = Widths { clause: 3, document: 2 };
+    const STORED: [u32; 11] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
 
     fn features(bits: &[u32]) -> TextFeatures {
         let numbers: Vec<f32> = bits.iter().map(|&bits| f32::from_bits(bits)).collect();
-        TextFeatures::from_vectors(TEXT, numbers[2..].to_vec(), numbers[..2].to_vec()).expect("three clauses of two")
+        TextFeatures::from_vectors(TEXT, WIDTHS, &numbers).expect("three clauses of three")
     }
 
     /// Bits, because not-a-number equals nothing.
@@ -318,30 +319,30 @@ mod tests {
 
     proptest! {
         #[test]
-        fn vectors_come_back_to_the_last_bit(stored in proptest::collection::vec(any::<u32>(), 8)) {
+        fn vectors_come_back_to_the_last_bit(stored in proptest::collection::vec(any::<u32>(), 11)) {
             let stored = features(&stored);
-            let found = decode(&encode(&stored), TEXT, 2).expect("what was stored");
+            let found = decode(&encode(&stored), TEXT, WIDTHS).expect("what was stored");
             prop_assert_eq!(bits(&found), bits(&stored));
             prop_assert_eq!((found.clauses, found.words), (stored.clauses, stored.words));
         }
 
         #[test]
-        fn no_changed_byte_passes(at in 0usize..48, change in 1u8..) {
-            let mut value = encode(&features(&[1, 2, 3, 4, 5, 6, 7, 8]));
+        fn no_changed_byte_passes(at in 0usize..60, change in 1u8..) {
+            let mut value = encode(&features(&STORED));
             value[at] ^= change;
-            prop_assert_eq!(decode(&value, TEXT, 2), None);
+            prop_assert_eq!(decode(&value, TEXT, WIDTHS), None);
         }
     }
 
     #[test]
     fn values_of_another_text_or_width_are_left_alone() {
-        let value = encode(&features(&[1, 2, 3, 4, 5, 6, 7, 8]));
-        assert_eq!(value.len(), 48);
-        assert!(decode(&value, TEXT, 2).is_some());
-        assert_eq!(decode(&value, "导诊", 2), None);
-        assert_eq!(decode(&value, TEXT, 4), None);
-        assert_eq!(decode(&value, TEXT, 100), None);
-        assert_eq!(decode(&value[..10], TEXT, 2), None);
+        let value = encode(&features(&STORED));
+        assert_eq!(value.len(), 60);
+        assert!(decode(&value, TEXT, WIDTHS).is_some());
+        assert_eq!(decode(&value, "导诊", WIDTHS), None);
+        assert_eq!(decode(&value, TEXT, Widths { clause: 4, document: 2 }), None);
+        assert_eq!(decode(&value, TEXT, Widths { clause: 2, document: 100 }), None);
+        assert_eq!(decode(&value[..10], TEXT, WIDTHS), None);
     }
 
     fn texts() -> Vec<String> {
@@ -356,17 +357,16 @@ mod tests {
     fn saved_values_are_found_by_the_same_encoder_and_precision_alone() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("c.redb");
-        let (owned, stored) = (texts(), features(&[1, 2, 3, 4, 5, 6, 7, 8]));
+        let (owned, stored) = (texts(), features(&STORED));
         let texts = keyed(&owned);
         let cache = FeatureCache::open(&path, "encoder", "f32").expect("opened");
         cache.remember(&texts[..3], &vec![stored.clone(); 3]);
-        assert_eq!(cache.find(&texts, 2), vec![None; 5], "nothing is there before it is saved");
+        assert_eq!(cache.find(&texts, WIDTHS), vec![None; 5], "nothing is there before it is saved");
         cache.save();
-        let found = |cache: &FeatureCache| cache.find(&texts, 2).iter().map(Option::is_some).collect::<Vec<_>>();
+        let found = |cache: &FeatureCache| cache.find(&texts, WIDTHS).iter().map(Option::is_some).collect::<Vec<_>>();
         // The texts have a clause more than the vectors stored for them; of another text they are no use.
         assert_eq!(found(&cache), [false; 5]);
-        let own =
-            |text: &Text<'_>| TextFeatures::from_vectors(text.text, vec![0.5; 8], vec![1.5; 2]).expect("four clauses");
+        let own = |text: &Text<'_>| TextFeatures::from_vectors(text.text, WIDTHS, &[0.5; 14]).expect("four clauses");
         cache.remember(&texts[1..3], &[own(&texts[1]), own(&texts[2])]);
         assert_eq!(cache.finish().expect("well"), Usage { n_texts: 10, n_found: 0 });
         for (encoder, precision, expected) in [

@@ -21,8 +21,8 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::bundle::{self, BundleError, Manifest, TaxonomyRef, TrainingRecord};
 use crate::classifier::calibration::{Calibration, Observation};
-use crate::classifier::features::{self, TextFeatures};
-use crate::classifier::head::{Head, strongest};
+use crate::classifier::features::{self, TextFeatures, Widths};
+use crate::classifier::head::{Head, PackedHead, strongest};
 use crate::classifier::{Analysis, decide};
 use crate::digest;
 use crate::encoder::bert::{Bert, Weights};
@@ -30,7 +30,7 @@ use crate::encoder::{Backend, Checkpoint, CheckpointError, EncodeError, TextEnco
 use crate::labels::{LabelledText, Status};
 use crate::taxonomy::Taxonomy;
 use examples::{Example, feature_example, token_example};
-use fit::{HeadVariables, Trainer};
+use fit::{HeadVariables, InputScaling, Trainer};
 
 /// Texts whose features are computed together.
 const FEATURE_TEXTS: usize = 256;
@@ -222,7 +222,8 @@ impl Training<'_> {
         Ok((files, manifest))
     }
 
-    /// The head of a bundle as it is stored and read back, rounded to 16 bits, with the features of texts that it has not seen.
+    /// The head of a bundle as it is stored and read back, rounded to 16 and 8 bits, with the features of texts that it has not
+    /// seen.
     fn judge<'t>(
         &self,
         directory: &Path,
@@ -260,18 +261,23 @@ impl Training<'_> {
             }
         })?;
         let variables = weights.variables();
+        let encoder = checkpoint.load(&Backend::exact(device), false)?;
+        let widths = Widths::of(encoder.encoder.as_ref());
+        // Where the encoder moves, its vectors of a few texts at the start are enough to tell their scale.
+        let step = if options.fine_tune { texts.len().div_ceil(FEATURE_TEXTS).max(1) } else { 1 };
+        let scaled: Vec<&LabelledText> = texts.iter().copied().step_by(step).collect();
+        let features = self.features(&scaled, &encoder, known).map_err(|error| compute(0)(error.source))?;
+        let scaling = InputScaling::of(&features, widths);
         let examples: Vec<Example> = if options.fine_tune {
             texts.iter().map(|text| token_example(text, &tokenizer, taxonomy)).collect()
         } else {
-            let encoder = checkpoint.load(&Backend::exact(device), false)?;
-            let features = self.features(texts, &encoder, known).map_err(|error| compute(0)(error.source))?;
             texts.iter().zip(features).map(|(text, features)| feature_example(text, features, taxonomy)).collect()
         };
         let mask = tokenizer.mask_token();
         let mut heads = Vec::new();
         for _ in 0..options.members {
-            let head =
-                HeadVariables::new(bert.width(), options, taxonomy.len() + 1, random, device).map_err(compute(0))?;
+            let head = HeadVariables::new(widths, &scaling, options, taxonomy.len() + 1, random, device);
+            let head = head.map_err(compute(0))?;
             let trainer = Trainer { bert: &bert, head: &head, examples: &examples, mask, options, device };
             trainer.run(&variables, random, progress)?;
             heads.push(head.export().map_err(compute(options.epochs))?);
@@ -349,7 +355,7 @@ pub struct Trained<'a> {
 
 /// A head and texts that it did not learn from.
 struct Judged<'t> {
-    head: Head,
+    head: PackedHead,
     texts: Vec<&'t LabelledText>,
     features: Vec<Arc<TextFeatures>>,
 }

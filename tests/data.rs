@@ -1,6 +1,6 @@
 //! Checks of the data in the repository, through the same functions that `medscenario data` uses.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use medscenario::dataset::{Corpus, Placed, products};
@@ -23,7 +23,7 @@ fn files(directory: &str, extension: &str) -> Vec<PathBuf> {
 fn training() -> Corpus {
     let taxonomy = Taxonomy::builtin();
     let mut corpus = Corpus::default();
-    for file in files("data/training", "jsonl") {
+    for file in [files("data/training", "jsonl"), files("data/training/products", "jsonl")].concat() {
         let problems = corpus.add_file(&file, &taxonomy).expect("readable");
         assert!(problems.is_empty(), "{problems:#?}");
     }
@@ -62,7 +62,7 @@ fn the_training_corpus_covers_what_it_should() {
 fn no_training_file_is_filled_from_templates() {
     let taxonomy = Taxonomy::builtin();
     // File by file: shares of distinct words and phrases fall with the length of any text.
-    for file in files("data/training", "jsonl") {
+    for file in [files("data/training", "jsonl"), files("data/training/products", "jsonl")].concat() {
         let mut corpus = Corpus::default();
         corpus.add_file(&file, &taxonomy).expect("readable");
         let statistics = corpus.statistics(&taxonomy);
@@ -96,6 +96,25 @@ fn no_training_text_repeats_another_or_an_evaluation_text() {
     assert!(held_out.len() >= 600);
     let leaks = corpus.leaks(&held_out);
     assert!(leaks.is_empty(), "{leaks:#?}");
+}
+
+#[test]
+fn every_real_product_in_training_has_a_source_and_two_languages() {
+    let mut sources = csv::Reader::from_path(root().join("data/training/products/sources.csv")).expect("readable");
+    let mut products = BTreeMap::new();
+    for row in sources.deserialize::<BTreeMap<String, String>>() {
+        let row = row.expect("a row of text");
+        assert!(row["source_url"].starts_with("http"), "{row:?}");
+        assert!(!row["name_zh"].is_empty() && !row["developer_zh"].is_empty(), "{row:?}");
+        assert_eq!(products.insert(row["id"].clone(), BTreeSet::new()), None, "{row:?}");
+    }
+    let texts = labels::read(&[root().join("data/training/products/products.jsonl")], &Taxonomy::builtin());
+    for text in texts.expect("valid labels") {
+        let product = text.group.as_ref().and_then(|group| products.get_mut(group));
+        product.unwrap_or_else(|| panic!("{} has no source", text.id)).insert(text.lang);
+    }
+    let incomplete: Vec<_> = products.iter().filter(|(_, languages)| languages.len() != 2).collect();
+    assert!(incomplete.is_empty(), "{incomplete:?}");
 }
 
 #[test]

@@ -98,7 +98,8 @@ fn hidden_states_of_texts_are_those_of_transformers() {
     for model in MODELS {
         let encoder = load(&Tiny::new(model, "mean"), false);
         let expected = texts(model);
-        let states = encoder.states(&expected.iter().map(|(_, text_of)| text(text_of)).collect::<Vec<_>>());
+        let contents: Vec<&str> = expected.iter().map(|(_, text_of)| text(text_of)).collect();
+        let states = encoder.states(&contents, &[encoder.encoder.layers()]);
         for ((key, expected), states) in expected.into_iter().zip(states.expect("the texts can be encoded")) {
             let what = format!("{model}, {key}");
             assert_eq!(json!(states.offsets), expected["offsets"], "{what}");
@@ -168,9 +169,10 @@ fn a_mixed_batch_gives_each_sequence_the_states_that_it_has_alone() {
             expected.iter().map(|expected| encoder.tokenizer.tokenize(text(expected)).windows.remove(0).ids).collect();
         let batch: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
         assert!(batch.iter().any(|ids| ids.len() != batch[0].len()), "lengths differ");
-        let mixed = encoder.encoder.encode(&batch).expect("a mixed batch can be encoded");
+        let last = [encoder.encoder.layers()];
+        let mixed = encoder.encoder.encode(&batch, &last).expect("a mixed batch can be encoded");
         for ((ids, expected), mixed) in batch.iter().zip(expected).zip(mixed) {
-            let alone = encoder.encoder.encode(&[*ids]).expect("a sequence can be encoded").remove(0);
+            let alone = encoder.encoder.encode(&[*ids], &last).expect("a sequence can be encoded").remove(0);
             assert_close(&mixed, &alone, TOLERANCE, model);
             if encoder.encoder.mixes_lengths() {
                 assert_eq!(bits(std::slice::from_ref(&mixed)), bits(&[alone]), "{model}");
@@ -189,7 +191,8 @@ fn a_training_pass_computes_what_inference_computes() {
     let bert = Bert::load(&checkpoint.config, 0, &mut weights).expect("the weights are complete");
     let batch: [&[u32]; 2] = [&[0, 5, 6, 7, 8, 2], &[0, 13, 14, 2]];
     let states = |training| {
-        let states = bert.forward(&batch, training).and_then(|states| states.flatten_all()?.to_vec1::<f32>());
+        let states = bert.forward(&batch, &[0, bert.layers()], training);
+        let states = states.and_then(|states| states.flatten_all()?.to_vec1::<f32>());
         states.expect("the batch can be encoded")
     };
     assert_close(&states(true), &states(false), TOLERANCE, "training");
@@ -493,13 +496,20 @@ fn states_are_those_of_candles_bert() {
         let tensor = |values: Vec<u32>| Tensor::from_vec(values, (batch.len(), longest), &Device::Cpu);
         let expected = tensor(padded).and_then(|ids| theirs.forward(&ids, &ids.zeros_like()?, Some(&tensor(mask)?)));
         let expected = expected.and_then(|states| states.to_vec3::<f32>()).expect("candle's own model can encode it");
-        for ours in ours {
-            let found = ours.encode(&batch).expect("the batch can be encoded");
+        // All layers side by side: the last against candle's own model, the others against each other.
+        let layers: Vec<usize> = (0..=ours[0].layers()).collect();
+        let width = layers.len() * hidden_size;
+        let found = ours.map(|ours| ours.encode(&batch, &layers).expect("the batch can be encoded"));
+        let what = format!("{hidden_act:?}, {hidden_size} wide");
+        for found in &found {
             for ((found, expected), ids) in found.iter().zip(&expected).zip(&batch) {
-                let what = format!("{hidden_act:?}, {hidden_size} wide");
-                assert_close(found, &expected[..ids.len()].concat(), TOLERANCE, &what);
+                let last: Vec<f32> =
+                    found.chunks_exact(width).flat_map(|row| row[width - hidden_size..].to_vec()).collect();
+                assert_close(&last, &expected[..ids.len()].concat(), TOLERANCE, &what);
             }
         }
+        let [engine, candle] = &found;
+        engine.iter().zip(candle).for_each(|(engine, candle)| assert_close(engine, candle, TOLERANCE, &what));
     }
 }
 

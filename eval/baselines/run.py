@@ -51,7 +51,7 @@ class Data:
         listing = json.loads(subprocess.run([PROGRAM, "taxonomy", "export", "--format", "json"], check=True, capture_output=True, text=True).stdout)
         self.scenarios = [entry["id"] for entry in listing["scenarios"]]
         self.category = {entry["id"]: entry["category"] for entry in listing["scenarios"]}
-        self.training = read("data/training/*.jsonl")
+        self.training = read("data/training/*.jsonl") + read("data/training/products/*.jsonl")
         self.development = read("eval/gold/dev-*.jsonl")
         self.test = read("eval/gold/test-*.jsonl")
 

@@ -176,12 +176,13 @@ impl Engine {
             let (states, hidden, pooling, normalized) = match self {
                 Engine::Ours(encoder) => {
                     let hidden = encoder.encoder.hidden_size();
-                    (encoder.encoder.encode(&batch)?, hidden, encoder.pooling, encoder.normalize)
+                    let states = encoder.encoder.encode(&batch, &[encoder.encoder.layers()])?;
+                    (states, hidden, encoder.pooling, encoder.normalize)
                 }
                 Engine::Candle(stock) => (stock.forward(&batch)?, stock.hidden, stock.pooling, stock.normalize),
             };
             let pool = |states: &Vec<f32>| {
-                let mut vector = pooling.pool(states, hidden);
+                let mut vector = pooling.pool(states.chunks_exact(hidden), hidden);
                 if normalized {
                     normalize(&mut vector);
                 }

@@ -17,5 +17,6 @@ mkdir -p "$work"
 python3 "$root/models/training/pretrain.py" export --out "$work" --to "$work/encoder"
 # The program has threads of its own; candle's would wait for each other.
 CANDLE_NUM_THREADS=1 "$root/target/release/medscenario" train "$root"/data/training/*.jsonl --encoder "$work/encoder" --freeze-encoder \
-  --epochs 10 --head-rate 2e-3 --calibrate "$root/eval/gold/dev-zh.jsonl" "$root/eval/gold/dev-en.jsonl" --folds 4 \
+  --epochs 10 --head-rate 2e-3 --folds 4 \
+  --calibrate "$root/eval/gold/dev-zh.jsonl" "$root/eval/gold/dev-en.jsonl" "$root/data/training/products/products.jsonl" \
   --name default --output "$output"

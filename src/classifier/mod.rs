@@ -19,7 +19,7 @@ use crate::segment::Span;
 use crate::taxonomy::ScenarioIndex;
 use calibration::{Calibration, Decision, sigmoid};
 use features::TextFeatures;
-use head::Head;
+use head::PackedHead;
 use similarity::LabelVectors;
 
 /// Most evidence spans kept for one scenario.
@@ -68,7 +68,7 @@ pub enum Scorer {
     /// A head that was trained on labels, with its calibration.
     Trained {
         /// Clause features to scores.
-        head: Box<Head>,
+        head: Box<PackedHead>,
         /// Scores to probabilities and decisions.
         calibration: Calibration,
     },
@@ -96,7 +96,7 @@ impl Classifier {
 }
 
 /// What a trained head and its calibration make of a text.
-pub fn decide(text: &str, features: &TextFeatures, head: &Head, calibration: &Calibration) -> Analysis {
+pub fn decide(text: &str, features: &TextFeatures, head: &PackedHead, calibration: &Calibration) -> Analysis {
     let scores = head.scores(features);
     let outputs = head.outputs();
     let strongest = head::strongest(&scores, outputs);

@@ -1,7 +1,7 @@
 //! Scoring without labels: how near a text lies to what the taxonomy says of each scenario (zero-shot classification by
 //! embedding labels, Yin et al. 2019, arXiv:1909.00161).
 
-use super::features::TextFeatures;
+use super::features::{TextFeatures, Widths};
 use crate::encoder::checkpoint::mean;
 use crate::encoder::{EncodeError, TextEncoder, normalize};
 use crate::taxonomy::{Lang, Taxonomy};
@@ -36,8 +36,11 @@ impl LabelVectors {
                 owners.resize(texts.len(), index);
             }
         }
-        let pooled: Vec<Vec<f32>> =
-            encoder.states(&texts)?.iter().map(|states| document(&states.states, hidden)).collect();
+        let pooled: Vec<Vec<f32>> = encoder
+            .states(&texts, &[encoder.encoder.layers()])?
+            .iter()
+            .map(|states| document(&states.states, hidden))
+            .collect();
         let center = mean(pooled.iter().map(Vec::as_slice), hidden);
         let mut scenarios = vec![Vec::new(); taxonomy.len()];
         for (owner, vector) in owners.into_iter().zip(pooled) {
@@ -48,7 +51,11 @@ impl LabelVectors {
 
     /// Row-major `[clauses + 1, scenarios]` cosines to the nearest text of each scenario; the last row is of the whole text.
     pub fn cosines(&self, features: &TextFeatures) -> Vec<f32> {
-        let rows = features.vectors.chunks_exact(self.hidden).chain([features.document.as_slice()]);
+        // Of the layers, the last alone: the encoder was trained to compare its means.
+        let document = features.document.len();
+        let widths = Widths { clause: document + self.hidden, document };
+        let rows = features.vectors.chunks_exact(widths.clause).chain([features.document.as_slice()]);
+        let rows = rows.map(|row| widths.last(row));
         let mut cosines = Vec::with_capacity((features.clauses.len() + 1) * self.scenarios.len());
         for row in rows {
             let row = centred(row, &self.center);
@@ -96,8 +103,8 @@ mod tests {
         };
         let features = TextFeatures {
             clauses: clauses("a,b"),
-            vectors: vec![0.0, 2.0, -1.0, 1.0],
-            document: vec![1.0, 1.0],
+            vectors: vec![9.0, 9.0, 0.0, 2.0, 9.0, 9.0, 9.0, 9.0, -1.0, 1.0, 9.0, 9.0],
+            document: vec![9.0, 9.0, 1.0, 1.0],
             grams: vec![vec![], vec![]],
             words: vec![],
         };

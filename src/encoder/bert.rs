@@ -184,12 +184,12 @@ impl Bert {
         self.config.hidden_size
     }
 
-    /// Hidden states `[batch, tokens, hidden]` of token ids, padded to the longest sequence where lengths differ. With
-    /// `training` every operation has a gradient.
+    /// Hidden states `[batch, tokens, layers * hidden]` of token ids behind the named layers, ascending, 0 for the embeddings;
+    /// padded to the longest sequence where lengths differ. With `training` every operation has a gradient.
     ///
     /// # Errors
     /// candle fails, for example for lack of memory.
-    pub fn forward(&self, batch: &[&[u32]], training: bool) -> Result<Tensor> {
+    pub fn forward(&self, batch: &[&[u32]], layers: &[usize], training: bool) -> Result<Tensor> {
         let tokens = batch.iter().map(|ids| ids.len()).max().unwrap_or(0);
         let padding = self.config.pad_token_id as u32;
         let mut ids = Vec::with_capacity(batch.len() * tokens);
@@ -205,10 +205,17 @@ impl Bert {
         }
         let mut states = self.norm.forward(&states, training)?;
         let mask = self.mask(batch, tokens)?;
-        for layer in &self.layers {
+        let mut wanted = Vec::new();
+        for (index, layer) in self.layers.iter().enumerate() {
+            if layers.contains(&index) {
+                wanted.push(states.clone());
+            }
             states = layer.forward(&states, mask.as_ref(), &self.config, training)?;
         }
-        Ok(states)
+        if layers.contains(&self.layers.len()) {
+            wanted.push(states);
+        }
+        Tensor::cat(&wanted, D::Minus1)
     }
 
     /// Scores of padding get -10,000 (`[batch, 1, 1, tokens]`): enough for a weight of exactly 0, small enough for f16.
@@ -227,6 +234,10 @@ impl Encoder for Bert {
         self.width()
     }
 
+    fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
     fn arithmetic(&self) -> String {
         format!("candle {:?} {:?}", self.words.dtype(), self.device.location())
     }
@@ -240,13 +251,13 @@ impl Encoder for Bert {
         false
     }
 
-    fn encode(&self, batch: &[&[u32]]) -> std::result::Result<Vec<Vec<f32>>, EncodeError> {
+    fn encode(&self, batch: &[&[u32]], layers: &[usize]) -> std::result::Result<Vec<Vec<f32>>, EncodeError> {
         let run = || -> Result<Vec<Vec<f32>>> {
-            let states = self.forward(batch, false)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
-            let (_, tokens, hidden) = states.dims3()?;
+            let states = self.forward(batch, layers, false)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+            let (_, tokens, width) = states.dims3()?;
             let flat = states.flatten_all()?.to_vec1::<f32>()?;
-            let rows = flat.chunks_exact(tokens * hidden).zip(batch);
-            Ok(rows.map(|(states, ids)| states[..ids.len() * hidden].to_vec()).collect())
+            let rows = flat.chunks_exact(tokens * width).zip(batch);
+            Ok(rows.map(|(states, ids)| states[..ids.len() * width].to_vec()).collect())
         };
         run().map_err(|source| EncodeError {
             sequences: batch.len(),

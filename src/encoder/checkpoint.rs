@@ -25,11 +25,11 @@ pub enum Pooling {
 }
 
 impl Pooling {
-    /// Pools row-major `[tokens, hidden]` states; at least one token is expected.
-    pub fn pool(self, states: &[f32], hidden: usize) -> Vec<f32> {
+    /// Pools the states of tokens, of width `hidden`; zeros without a token.
+    pub fn pool<'a>(self, states: impl Iterator<Item = &'a [f32]>, hidden: usize) -> Vec<f32> {
         match self {
-            Pooling::Cls => states[..hidden].to_vec(),
-            Pooling::Mean => mean(states.chunks_exact(hidden), hidden),
+            Pooling::Cls => mean(states.take(1), hidden),
+            Pooling::Mean => mean(states, hidden),
         }
     }
 }

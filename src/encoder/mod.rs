@@ -24,6 +24,9 @@ pub trait Encoder: Send + Sync {
     /// Width of a hidden state.
     fn hidden_size(&self) -> usize;
 
+    /// Number of layers above the embeddings.
+    fn layers(&self) -> usize;
+
     /// What decides the last bit beside weights and text: number formats, instruction set, device.
     fn arithmetic(&self) -> String;
 
@@ -33,11 +36,12 @@ pub trait Encoder: Send + Sync {
     /// Whether a batch of several lengths costs no more than the sequences alone, and gives the same bytes.
     fn mixes_lengths(&self) -> bool;
 
-    /// Hidden states of the last layer, one row-major `[tokens, hidden]` buffer per sequence.
+    /// Hidden states behind the named layers, ascending, 0 for the embeddings: one row-major `[tokens, layers * hidden]`
+    /// buffer per sequence, the layers' states side by side.
     ///
     /// # Errors
     /// The backend fails; the message is the backend's.
-    fn encode(&self, batch: &[&[u32]]) -> Result<Vec<Vec<f32>>, EncodeError>;
+    fn encode(&self, batch: &[&[u32]], layers: &[usize]) -> Result<Vec<Vec<f32>>, EncodeError>;
 }
 
 /// A failure while computing.
@@ -176,9 +180,10 @@ impl DeviceChoice {
 pub struct TextStates {
     /// Bytes of the text that each token stands for.
     pub offsets: Vec<(usize, usize)>,
-    /// Row-major `[tokens, hidden]`, without the special tokens.
+    /// Row-major `[tokens, layers * hidden]`, without the special tokens.
     pub states: Vec<f32>,
-    /// Pooled over all tokens as the checkpoint asks, special tokens included; not normalised. Zeros without a token.
+    /// The last of the layers, pooled over all tokens as the checkpoint asks, special tokens included; not normalised. Zeros
+    /// without a token.
     pub pooled: Vec<f32>,
 }
 
@@ -197,11 +202,13 @@ pub struct TextEncoder {
 }
 
 impl TextEncoder {
-    /// Hidden states of texts, in their order. Equal texts give equal bytes, whatever else is in the call.
+    /// Hidden states of texts behind the named layers, in the texts' order. Equal texts give equal bytes, whatever else is in
+    /// the call.
     ///
     /// # Errors
     /// The backend fails.
-    pub fn states(&self, texts: &[&str]) -> Result<Vec<TextStates>, EncodeError> {
+    pub fn states(&self, texts: &[&str], layers: &[usize]) -> Result<Vec<TextStates>, EncodeError> {
+        debug_assert!(layers.is_sorted_by(|a, b| a < b) && layers.iter().all(|&layer| layer <= self.encoder.layers()));
         let tokenized: Vec<TokenizedText> = texts.par_iter().map(|text| self.tokenizer.tokenize(text)).collect();
         let windows: Vec<(usize, usize)> = tokenized
             .iter()
@@ -216,7 +223,7 @@ impl TextEncoder {
             .into_par_iter()
             .map(|members| {
                 let batch: Vec<&[u32]> = members.iter().map(|&member| ids(&windows[member])).collect();
-                self.encoder.encode(&batch).map(|states| (members, states))
+                self.encoder.encode(&batch, layers).map(|states| (members, states))
             })
             .collect::<Result<_, _>>()?;
         let mut by_window: Vec<Vec<f32>> = vec![Vec::new(); windows.len()];
@@ -231,7 +238,7 @@ impl TextEncoder {
             .into_iter()
             .map(|tokens| {
                 let states: Vec<Vec<f32>> = by_window.by_ref().take(tokens.windows.len()).collect();
-                tokens.assemble(&states, hidden, self.pooling)
+                tokens.assemble(states, hidden, layers.len(), self.pooling)
             })
             .collect())
     }
@@ -241,7 +248,8 @@ impl TextEncoder {
     /// # Errors
     /// The backend fails.
     pub fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EncodeError> {
-        let mut vectors: Vec<Vec<f32>> = self.states(texts)?.into_iter().map(|states| states.pooled).collect();
+        let states = self.states(texts, &[self.encoder.layers()])?;
+        let mut vectors: Vec<Vec<f32>> = states.into_iter().map(|states| states.pooled).collect();
         if self.normalize {
             vectors.iter_mut().for_each(|vector| normalize(vector));
         }

@@ -112,27 +112,40 @@ impl TextTokenizer {
 impl TokenizedText {
     /// Joins hidden states of the windows: each token takes its state from the window in which it stands farthest from
     /// an edge, and so sees most context.
-    pub(super) fn assemble(self, states: &[Vec<f32>], hidden: usize, pooling: Pooling) -> TextStates {
-        let tokens = self.offsets.len();
-        let mut joined = vec![0.0; tokens * hidden];
+    pub(super) fn assemble(
+        self,
+        mut states: Vec<Vec<f32>>,
+        hidden: usize,
+        layers: usize,
+        pooling: Pooling,
+    ) -> TextStates {
+        let (tokens, width) = (self.offsets.len(), layers * hidden);
+        // The vector of a text is the mean of its windows' vectors, weighted by their tokens.
+        let mut pooled = vec![0.0; hidden];
+        let total: usize = self.windows.iter().map(|window| window.ids.len()).sum();
+        for (window, states) in self.windows.iter().zip(&states).filter(|(window, _)| !window.ids.is_empty()) {
+            let weight = window.ids.len() as f32 / total as f32;
+            let last = states.chunks_exact(width).map(|row| &row[width - hidden..]);
+            for (sum, value) in pooled.iter_mut().zip(pooling.pool(last, hidden)) {
+                *sum += weight * value;
+            }
+        }
+        if let [states] = states.as_mut_slice() {
+            let mut states = std::mem::take(states);
+            states.truncate((self.prefix + tokens) * width);
+            states.drain(..(self.prefix * width).min(states.len()));
+            return TextStates { offsets: self.offsets, states, pooled };
+        }
+        let mut joined = vec![0.0; tokens * width];
         let mut best = vec![None; tokens];
         for (window, states) in self.windows.iter().zip(states) {
             for token in window.start..window.end {
                 let distance = (token - window.start).min(window.end - 1 - token);
                 if best[token].is_none_or(|known| distance > known) {
                     best[token] = Some(distance);
-                    let row = (self.prefix + token - window.start) * hidden;
-                    joined[token * hidden..(token + 1) * hidden].copy_from_slice(&states[row..row + hidden]);
+                    let row = (self.prefix + token - window.start) * width;
+                    joined[token * width..(token + 1) * width].copy_from_slice(&states[row..row + width]);
                 }
-            }
-        }
-        // The vector of a text is the mean of its windows' vectors, weighted by their tokens.
-        let mut pooled = vec![0.0; hidden];
-        let total: usize = self.windows.iter().map(|window| window.ids.len()).sum();
-        for (window, states) in self.windows.iter().zip(states).filter(|(window, _)| !window.ids.is_empty()) {
-            let weight = window.ids.len() as f32 / total as f32;
-            for (sum, value) in pooled.iter_mut().zip(pooling.pool(states, hidden)) {
-                *sum += weight * value;
             }
         }
         TextStates { offsets: self.offsets, states: joined, pooled }

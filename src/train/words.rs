@@ -129,8 +129,11 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
         fn a_step_solves_its_equation(margin in -50.0f64..50.0, cost in 0.01f64..50000.0, old in -20.0f64..20.0) {
-            let (odds, change) = step(margin, 2.0, cost, old);
-            prop_assert!((2.0 * change + margin + odds).abs() < 1e-6, "{odds} {change}");
+            // A text without words has the bias alone.
+            for square in [1.0, 2.0] {
+                let (odds, change) = step(margin, square, cost, old);
+                prop_assert!((square * change + margin + odds).abs() < 1e-6, "{odds} {change}");
+            }
         }
     }
 

@@ -246,14 +246,16 @@ impl CpuBert {
         }
     }
 
-    fn forward(&self, batch: &[&[u32]], workspace: &mut Workspace) {
+    /// Calls `seen` with the states behind the embeddings and behind each layer.
+    fn forward(&self, batch: &[&[u32]], workspace: &mut Workspace, mut seen: impl FnMut(usize, &[f32])) {
         let (hidden, inner_stride) = (self.hidden, self.inner + INNER_PADDING);
         let tokens: usize = batch.iter().map(|ids| ids.len()).sum();
         workspace.states.resize(tokens * hidden, 0.0);
         workspace.attention_input.resize(tokens * 3 * hidden, 0.0);
         workspace.context.resize(tokens * hidden, 0.0);
         self.embed(batch, &mut workspace.states);
-        for layer in &self.layers {
+        seen(0, &workspace.states);
+        for (index, layer) in self.layers.iter().enumerate() {
             let Workspace { states, attention_input, quantized, .. } = workspace;
             let blocks = states.chunks(BLOCK_ROWS * hidden).zip(attention_input.chunks_mut(BLOCK_ROWS * 3 * hidden));
             for (states, output) in blocks {
@@ -275,6 +277,7 @@ impl CpuBert {
                 self.linear(&layer.output, inner, Activation::None, projected, hidden, quantized);
                 self.add_norm(states, projected, &layer.output_norm);
             }
+            seen(index + 1, &workspace.states);
         }
     }
 }
@@ -282,6 +285,10 @@ impl CpuBert {
 impl Encoder for CpuBert {
     fn hidden_size(&self) -> usize {
         self.hidden
+    }
+
+    fn layers(&self) -> usize {
+        self.layers.len()
     }
 
     fn arithmetic(&self) -> String {
@@ -301,17 +308,18 @@ impl Encoder for CpuBert {
         true
     }
 
-    fn encode(&self, batch: &[&[u32]]) -> Result<Vec<Vec<f32>>, EncodeError> {
+    fn encode(&self, batch: &[&[u32]], layers: &[usize]) -> Result<Vec<Vec<f32>>, EncodeError> {
         let spare = || self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         let mut workspace = spare().pop().unwrap_or_default();
-        self.forward(batch, &mut workspace);
-        let mut rest = workspace.states.as_slice();
-        let mut take = |ids: &&[u32]| {
-            let (states, others) = rest.split_at(ids.len() * self.hidden);
-            rest = others;
-            states.to_vec()
-        };
-        let states = batch.iter().map(&mut take).collect();
+        let width = layers.len() * self.hidden;
+        let mut states: Vec<Vec<f32>> = batch.iter().map(|ids| vec![0.0; ids.len() * width]).collect();
+        self.forward(batch, &mut workspace, |layer, seen| {
+            let Some(column) = layers.iter().position(|&wanted| wanted == layer) else { return };
+            let from = column * self.hidden;
+            let rows = states.iter_mut().flat_map(|states| states.chunks_exact_mut(width));
+            let pairs = rows.zip(seen.chunks_exact(self.hidden));
+            pairs.for_each(|(row, seen)| row[from..from + self.hidden].copy_from_slice(seen));
+        });
         spare().push(workspace);
         Ok(states)
     }
