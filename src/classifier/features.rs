@@ -10,6 +10,10 @@ use crate::segment::{Clause, clauses};
 /// Version of the vectors: goes up when they change for the same hidden states, as with other clauses or another mean.
 pub const VERSION: u32 = 2;
 
+/// Texts whose hidden states are held at a time, where batches may be put together at will: the states are many times as
+/// large as the vectors made of them, and memory that was just in use is still in the cache.
+const GROUP: usize = 16;
+
 /// Layers whose states are read: the embeddings, which tell the words, the middle, and the last, which tell what they mean
 /// together. Lower layers keep what the last has dropped (Tenney et al. 2019, arXiv:1905.05950).
 pub fn layers(encoder: &dyn Encoder) -> Vec<usize> {
@@ -100,10 +104,14 @@ impl TextFeatures {
 /// # Errors
 /// The encoder's backend fails.
 pub fn of_texts(encoder: &TextEncoder, texts: &[&str]) -> Result<Vec<TextFeatures>, EncodeError> {
-    let states = encoder.states(texts, &layers(encoder.encoder.as_ref()))?;
-    let widths = Widths::of(encoder.encoder.as_ref());
-    let pairs: Vec<_> = texts.iter().zip(states).collect();
-    Ok(pairs.into_par_iter().map(|(text, states)| TextFeatures::new(text, &states, widths)).collect())
+    let (layers, widths) = (layers(encoder.encoder.as_ref()), Widths::of(encoder.encoder.as_ref()));
+    let group = if encoder.encoder.mixes_lengths() { GROUP } else { texts.len().max(1) };
+    let features = texts.par_chunks(group).map(|texts| {
+        let pairs: Vec<_> = texts.iter().zip(encoder.states(texts, &layers)?).collect();
+        Ok(pairs.into_par_iter().map(|(text, states)| TextFeatures::new(text, &states, widths)).collect())
+    });
+    let features: Vec<Vec<TextFeatures>> = features.collect::<Result<_, _>>()?;
+    Ok(features.into_iter().flatten().collect())
 }
 
 /// The largest value of each column of at least one row.
