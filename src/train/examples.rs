@@ -1,5 +1,6 @@
 //! Labelled texts as what the head is trained on: inputs, and what every clause and the text should score.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::classifier::features::{TextFeatures, clause_tokens};
@@ -16,8 +17,8 @@ const TRAINING_TOKENS: usize = 192;
 pub(super) enum Source {
     Tokens {
         ids: Vec<u32>,
-        /// First content token.
-        content: usize,
+        /// The text's own tokens, without the special ones.
+        content: Range<usize>,
         /// Tokens of each clause, counted with the special tokens.
         clauses: Vec<Vec<usize>>,
     },
@@ -64,7 +65,7 @@ pub(super) fn token_example(text: &LabelledText, tokenizer: &TextTokenizer, taxo
         .unzip();
     let targets = Targets::new(text, &seen, taxonomy);
     let grams = seen.iter().map(|clause| distinct_words(&text.text[clause.byte_start..clause.byte_end])).collect();
-    Example::new(grams, targets, Source::Tokens { ids, content, clauses })
+    Example::new(grams, targets, Source::Tokens { ids, content: content..content + kept, clauses })
 }
 
 /// What a text and its clauses should score.

@@ -1,6 +1,7 @@
 //! Head, loss and optimiser on candle.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor, Var};
@@ -300,8 +301,8 @@ impl Trainer<'_> {
             let Source::Tokens { ids, content, clauses } = &example.source else {
                 unreachable!("a trained encoder has tokens")
             };
-            all_ids.push(self.masked(ids, *content, clauses, random));
-            all_clauses.push(clauses);
+            all_ids.push(self.masked(ids, content.clone(), random));
+            all_clauses.push((content.clone(), clauses));
         }
         let ids: Vec<&[u32]> = all_ids.iter().map(Vec::as_slice).collect();
         let states = self.bert.forward(&ids, &layers(self.bert), true)?;
@@ -315,8 +316,8 @@ impl Trainer<'_> {
         let spread = |row: &mut [f32], tokens: &[usize]| {
             tokens.iter().for_each(|&token| row[token] = 1.0 / tokens.len() as f32);
         };
-        for (text, clauses) in all_clauses.into_iter().enumerate() {
-            spread(&mut whole[text * tokens..(text + 1) * tokens], &clauses.concat());
+        for (text, (content, clauses)) in all_clauses.into_iter().enumerate() {
+            spread(&mut whole[text * tokens..(text + 1) * tokens], &content.collect::<Vec<usize>>());
             for (clause, members) in clauses.iter().enumerate() {
                 let at = text * count + clause;
                 spread(&mut pool[at * tokens..(at + 1) * tokens], members);
@@ -364,11 +365,10 @@ impl Trainer<'_> {
         }))
     }
 
-    fn masked(&self, ids: &[u32], content: usize, clauses: &[Vec<usize>], random: &mut ChaCha8Rng) -> Vec<u32> {
+    fn masked(&self, ids: &[u32], content: Range<usize>, random: &mut ChaCha8Rng) -> Vec<u32> {
         let mut ids = ids.to_vec();
-        let last = clauses.last().and_then(|tokens| tokens.last()).map_or(content, |&token| token + 1);
         if let Some(mask) = self.mask {
-            for id in &mut ids[content..last] {
+            for id in &mut ids[content] {
                 if random.random_bool(self.options.mask_share) {
                     *id = mask;
                 }
