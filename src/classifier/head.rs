@@ -373,7 +373,7 @@ mod tests {
     fn changed(name: &str, shape: Option<&[usize]>) -> String {
         let bytes = head().serialize();
         let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("what was just written");
-        let zeros = vec![0u8; 64];
+        let zeros = [0u8; 64];
         let views = tensors.iter().filter_map(|(found, view)| match (found == name, shape) {
             (false, _) => Some((found, view)),
             (true, None) => None,
