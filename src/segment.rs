@@ -33,11 +33,12 @@ impl Clause {
     }
 }
 
-/// Clauses of a text, in order and without overlap. They leave out only separators and white space; a text that has
+/// Clauses of a text, in order and without overlap. They leave out only separators, the conjunction and white space; a text that has
 /// anything else has at least one clause.
 ///
-/// A clause ends at a sentence or clause mark, a bracket or a line end. Marks inside numbers (`97.5`, `1,000`) and full
-/// stops within words (`v2.0`, `e.g`) do not end one.
+/// A clause ends at a sentence or clause mark, a bracket, a line end, or the English word "and" in lower case between white
+/// space, which joins uses as `、` does in Chinese. Marks inside numbers (`97.5`, `1,000`) and full stops within words (`v2.0`, `e.g`) do not
+/// end one.
 pub fn clauses(text: &str) -> Vec<Clause> {
     let mut found = Vec::new();
     let mut open: Option<(usize, usize)> = None;
@@ -46,7 +47,8 @@ pub fn clauses(text: &str) -> Vec<Clause> {
     let mut characters = text.char_indices().enumerate().peekable();
     while let Some((at, (byte, character))) = characters.next() {
         let next = characters.peek().map_or(' ', |&(_, (_, next))| next);
-        if separates(previous, character, next) {
+        let conjunction = previous.is_whitespace() && begins_with_conjunction(&text[byte..]);
+        if conjunction || separates(previous, character, next) {
             if let Some((byte_start, char_start)) = open.take() {
                 found.push(Clause { byte_start, byte_end: last.0, char_start, char_end: last.1 });
             }
@@ -55,18 +57,30 @@ pub fn clauses(text: &str) -> Vec<Clause> {
             last = (byte + character.len_utf8(), at + 1);
         }
         previous = character;
+        if conjunction {
+            // The rest of the word.
+            characters.by_ref().take(CONJUNCTION.len() - 1).for_each(drop);
+        }
     }
     if let Some((byte_start, char_start)) = open {
         found.push(Clause { byte_start, byte_end: last.0, char_start, char_end: last.1 });
     }
     if found.is_empty() && !text.trim().is_empty() {
-        // Nothing but marks: the text is its own clause.
+        // Nothing but marks and conjunctions: the text is its own clause.
         let (start, trimmed) = (text.len() - text.trim_start().len(), text.trim());
         let char_start = text[..start].chars().count();
         let char_end = char_start + trimmed.chars().count();
         found.push(Clause { byte_start: start, byte_end: start + trimmed.len(), char_start, char_end });
     }
     found
+}
+
+/// The word that ends a clause.
+const CONJUNCTION: &str = "and";
+
+/// Whether a text begins with the conjunction as a word.
+fn begins_with_conjunction(text: &str) -> bool {
+    text.strip_prefix(CONJUNCTION).is_some_and(|rest| rest.starts_with(char::is_whitespace))
 }
 
 fn separates(previous: char, character: char, next: char) -> bool {
@@ -101,6 +115,15 @@ mod tests {
     }
 
     #[test]
+    fn and_ends_a_clause_where_it_stands_alone() {
+        assert_eq!(
+            texts("Writes records and\tchecks standards, and android hands. And more and"),
+            ["Writes records", "checks standards", "android hands", "And more and"]
+        );
+        assert_eq!(texts("and "), ["and"]);
+    }
+
+    #[test]
     fn a_text_of_marks_is_one_clause_and_blank_text_none() {
         assert_eq!(texts(" ……。。 ").len(), 1);
         assert_eq!(texts("。"), ["。"]);
@@ -109,7 +132,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn clauses_are_ordered_and_lie_on_characters(text in "[a-z0-9 ,.;\n\u{3002}\u{ff0c}\u{4e00}-\u{4e10}\u{1f600}]{0,80}") {
+        fn clauses_are_ordered_and_lie_on_characters(text in "([a-z0-9 ,.;\n\u{3002}\u{ff0c}\u{4e00}-\u{4e10}\u{1f600}]| and ){0,80}") {
             let found = clauses(&text);
             prop_assert_eq!(found.is_empty(), text.trim().is_empty());
             let mut end = 0;

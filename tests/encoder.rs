@@ -99,14 +99,16 @@ fn hidden_states_of_texts_are_those_of_transformers() {
         let encoder = load(&Tiny::new(model, "mean"), false);
         let expected = texts(model);
         let contents: Vec<&str> = expected.iter().map(|(_, text_of)| text(text_of)).collect();
-        let states = encoder.states(&contents, &[encoder.encoder.layers()]);
-        for ((key, expected), states) in expected.into_iter().zip(states.expect("the texts can be encoded")) {
+        let states = encoder.states(&contents, &[encoder.encoder.layers()], |place, states| {
+            (place, states.offsets.to_vec(), states.states.to_vec())
+        });
+        let states = states.expect("the texts can be encoded").into_iter().enumerate();
+        for ((key, expected), (at, (place, offsets, states))) in expected.into_iter().zip(states) {
             let what = format!("{model}, {key}");
-            assert_eq!(json!(states.offsets), expected["offsets"], "{what}");
+            assert_eq!((place, json!(offsets)), (at, expected["offsets"].clone()), "{what}");
             let text = text(expected);
-            assert!(states.offsets.iter().all(|&(start, end)| text.get(start..end).is_some()), "{what}");
-            assert_close(&states.states, &floats(&expected["states"]), TOLERANCE, &what);
-            assert_close(&states.pooled, &floats(&expected["mean"]), TOLERANCE, &what);
+            assert!(offsets.iter().all(|&(start, end)| text.get(start..end).is_some()), "{what}");
+            assert_close(&states, &floats(&expected["states"]), TOLERANCE, &what);
         }
     }
 }
@@ -314,6 +316,15 @@ fn text_vectors_have_the_same_bits_in_every_batch() {
         let mut reversed = bits(&encoder(batch_tokens).embed(&reversed).expect("the texts can be encoded"));
         reversed.reverse();
         assert_eq!(reversed, together, "batches of {batch_tokens}");
+        let encoder = encoder(batch_tokens);
+        let states = |texts: &[&str]| {
+            let layers = [0, encoder.encoder.layers()];
+            bits(&encoder.states(texts, &layers, |_, states| states.states.to_vec()).expect("the texts can be encoded"))
+        };
+        let together = states(&repeated);
+        for (at, found) in together.into_iter().enumerate() {
+            assert_eq!(found, states(&[repeated[at]])[0], "states of text {at} in batches of {batch_tokens}");
+        }
     }
 }
 
@@ -324,6 +335,10 @@ fn a_tokenizer_without_special_tokens_gives_the_same_bits_in_every_batch_and_a_v
         tiny.json.get_mut("tokenizer.json").expect("there is a tokenizer")["post_processor"] = Value::Null;
         let encoder = load(&tiny, false);
         let texts = ["药", "", "病历", "智", "病历质控"];
+        let tokens = encoder.states(&texts, &[0], |_, states| (states.offsets.len(), states.states.len()));
+        let tokens = tokens.expect("the texts can be encoded");
+        assert!(tokens.iter().all(|&(tokens, values)| values == tokens * encoder.encoder.hidden_size()), "{tokens:?}");
+        assert_eq!(tokens[1], (0, 0));
         let together = encoder.embed(&texts).expect("the texts can be encoded");
         for (text, vector) in texts.iter().zip(&together) {
             let alone = encoder.embed(&[text]).expect("the text can be encoded");

@@ -1,18 +1,12 @@
 //! Clause and document vectors of a text.
 
-use rayon::prelude::*;
-
 use super::words::{distinct_words, words};
 use crate::encoder::checkpoint::mean;
 use crate::encoder::{EncodeError, Encoder, TextEncoder, TextStates};
 use crate::segment::{Clause, clauses};
 
 /// Version of the vectors: goes up when they change for the same hidden states, as with other clauses or another mean.
-pub const VERSION: u32 = 2;
-
-/// Texts whose hidden states are held at a time, where batches may be put together at will: the states are many times as
-/// large as the vectors made of them, and memory that was just in use is still in the cache.
-const GROUP: usize = 16;
+pub const VERSION: u32 = 3;
 
 /// Layers whose states are read: the embeddings, which tell the words, the middle, and the last, which tell what they mean
 /// together. Lower layers keep what the last has dropped (Tenney et al. 2019, arXiv:1905.05950).
@@ -67,13 +61,13 @@ pub struct TextFeatures {
 
 impl TextFeatures {
     /// Pools the hidden states of a text by clause.
-    pub fn new(text: &str, states: &TextStates, widths: Widths) -> TextFeatures {
+    pub fn new(text: &str, states: TextStates<'_>, widths: Widths) -> TextFeatures {
         let (width, hidden) = (widths.document, widths.hidden());
         let row = |token: usize| &states.states[token * width..(token + 1) * width];
         let document = mean((0..states.offsets.len()).map(row), width);
         let clauses = clauses(text);
         let mut vectors = Vec::with_capacity(clauses.len() * widths.clause);
-        for tokens in clause_tokens(&clauses, &states.offsets) {
+        for tokens in clause_tokens(&clauses, states.offsets) {
             if tokens.is_empty() {
                 vectors.extend_from_slice(&document);
                 vectors.extend_from_slice(widths.last(&document));
@@ -105,13 +99,7 @@ impl TextFeatures {
 /// The encoder's backend fails.
 pub fn of_texts(encoder: &TextEncoder, texts: &[&str]) -> Result<Vec<TextFeatures>, EncodeError> {
     let (layers, widths) = (layers(encoder.encoder.as_ref()), Widths::of(encoder.encoder.as_ref()));
-    let group = if encoder.encoder.mixes_lengths() { GROUP } else { texts.len().max(1) };
-    let features = texts.par_chunks(group).map(|texts| {
-        let pairs: Vec<_> = texts.iter().zip(encoder.states(texts, &layers)?).collect();
-        Ok(pairs.into_par_iter().map(|(text, states)| TextFeatures::new(text, &states, widths)).collect())
-    });
-    let features: Vec<Vec<TextFeatures>> = features.collect::<Result<_, _>>()?;
-    Ok(features.into_iter().flatten().collect())
+    encoder.states(texts, &layers, |text, states| TextFeatures::new(texts[text], states, widths))
 }
 
 /// The largest value of each column of at least one row.
@@ -159,18 +147,17 @@ mod tests {
     #[test]
     fn clause_vectors_are_means_of_all_layers_and_largest_values_of_the_last() {
         let states = TextStates {
-            offsets: vec![(0, 2), (2, 3), (3, 5), (6, 8)],
-            states: vec![1.0, 0.0, 9.0, 9.0, 2.0, 4.0, 4.0, 8.0],
-            pooled: vec![],
+            offsets: &[(0, 2), (2, 3), (3, 5), (6, 8)],
+            states: &[1.0, 0.0, 9.0, 9.0, 2.0, 4.0, 4.0, 8.0],
         };
-        let features = TextFeatures::new("ab,cd ef", &states, WIDTHS);
+        let features = TextFeatures::new("ab,cd ef", states, WIDTHS);
         assert_eq!(features.vectors, [1.0, 0.0, 0.0, 3.0, 6.0, 8.0]);
         assert_eq!(features.document, [4.0, 5.25]);
         // A clause without a token of its own counts as the whole text.
-        let first = TextStates { offsets: vec![(0, 2)], states: vec![1.0, 3.0], pooled: vec![] };
-        assert_eq!(TextFeatures::new("ab,cd", &first, WIDTHS).vectors, [1.0, 3.0, 3.0, 1.0, 3.0, 3.0]);
-        let none = TextStates { offsets: vec![], states: vec![], pooled: vec![] };
-        assert_eq!(TextFeatures::new("ab", &none, WIDTHS).vectors, [0.0, 0.0, 0.0]);
+        let first = TextStates { offsets: &[(0, 2)], states: &[1.0, 3.0] };
+        assert_eq!(TextFeatures::new("ab,cd", first, WIDTHS).vectors, [1.0, 3.0, 3.0, 1.0, 3.0, 3.0]);
+        let none = TextStates { offsets: &[], states: &[] };
+        assert_eq!(TextFeatures::new("ab", none, WIDTHS).vectors, [0.0, 0.0, 0.0]);
     }
 
     /// An encoder of which only the shape matters.

@@ -36,11 +36,8 @@ impl LabelVectors {
                 owners.resize(texts.len(), index);
             }
         }
-        let pooled: Vec<Vec<f32>> = encoder
-            .states(&texts, &[encoder.encoder.layers()])?
-            .iter()
-            .map(|states| document(&states.states, hidden))
-            .collect();
+        let last = [encoder.encoder.layers()];
+        let pooled = encoder.states(&texts, &last, |_, states| mean(states.states.chunks_exact(hidden), hidden))?;
         let center = mean(pooled.iter().map(Vec::as_slice), hidden);
         let mut scenarios = vec![Vec::new(); taxonomy.len()];
         for (owner, vector) in owners.into_iter().zip(pooled) {
@@ -51,7 +48,7 @@ impl LabelVectors {
 
     /// Row-major `[clauses + 1, scenarios]` cosines to the nearest text of each scenario; the last row is of the whole text.
     pub fn cosines(&self, features: &TextFeatures) -> Vec<f32> {
-        // Of the layers, the last alone: the encoder was trained to compare its means.
+        // Of the layers, the last alone, whose means sentence encoders are trained to compare.
         let document = features.document.len();
         let widths = Widths { clause: document + self.hidden, document };
         let rows = features.vectors.chunks_exact(widths.clause).chain([features.document.as_slice()]);
@@ -76,10 +73,6 @@ impl LabelVectors {
         let sum: f32 = weights.iter().sum();
         weights.iter().map(|weight| weight / sum).collect()
     }
-}
-
-fn document(states: &[f32], hidden: usize) -> Vec<f32> {
-    mean(states.chunks_exact(hidden), hidden)
 }
 
 fn centred(vector: &[f32], center: &[f32]) -> Vec<f32> {

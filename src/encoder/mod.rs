@@ -176,15 +176,12 @@ impl DeviceChoice {
 }
 
 /// Hidden states of one text, put together from its windows.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TextStates {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TextStates<'a> {
     /// Bytes of the text that each token stands for.
-    pub offsets: Vec<(usize, usize)>,
+    pub offsets: &'a [(usize, usize)],
     /// Row-major `[tokens, layers * hidden]`, without the special tokens.
-    pub states: Vec<f32>,
-    /// The last of the layers, pooled over all tokens as the checkpoint asks, special tokens included; not normalised. Zeros
-    /// without a token.
-    pub pooled: Vec<f32>,
+    pub states: &'a [f32],
 }
 
 /// A tokenizer and an encoder that belong together.
@@ -202,58 +199,96 @@ pub struct TextEncoder {
 }
 
 impl TextEncoder {
-    /// Hidden states of texts behind the named layers, in the texts' order. Equal texts give equal bytes, whatever else is in
-    /// the call.
+    /// What `read` makes of the hidden states of each text behind the named layers, in the texts' order. It is called with a
+    /// text's place as soon as the text is encoded, so that few states are held at a time; those of texts longer than a
+    /// window are held until all are encoded. Equal texts give equal bytes, whatever else is in the call.
     ///
     /// # Errors
     /// The backend fails.
-    pub fn states(&self, texts: &[&str], layers: &[usize]) -> Result<Vec<TextStates>, EncodeError> {
-        debug_assert!(layers.is_sorted_by(|a, b| a < b) && layers.iter().all(|&layer| layer <= self.encoder.layers()));
-        let tokenized: Vec<TokenizedText> = texts.par_iter().map(|text| self.tokenizer.tokenize(text)).collect();
-        let windows: Vec<(usize, usize)> = tokenized
-            .iter()
-            .enumerate()
-            .flat_map(|(text, tokens)| (0..tokens.windows.len()).map(move |window| (text, window)))
-            .collect();
-        let ids = |&(text, window): &(usize, usize)| tokenized[text].windows[window].ids.as_slice();
-        let lengths: Vec<usize> = windows.iter().map(|at| ids(at).len()).collect();
-        // Without special tokens a text can have no token at all; it is in no batch.
-        let batches = batch::pack(&lengths, self.batch_tokens, self.encoder.mixes_lengths());
-        let encoded: Vec<(Vec<usize>, Vec<Vec<f32>>)> = batches
-            .into_par_iter()
-            .map(|members| {
-                let batch: Vec<&[u32]> = members.iter().map(|&member| ids(&windows[member])).collect();
-                self.encoder.encode(&batch, layers).map(|states| (members, states))
-            })
-            .collect::<Result<_, _>>()?;
-        let mut by_window: Vec<Vec<f32>> = vec![Vec::new(); windows.len()];
-        for (members, states) in encoded {
-            for (member, states) in members.into_iter().zip(states) {
-                by_window[member] = states;
+    pub fn states<T: Send>(
+        &self,
+        texts: &[&str],
+        layers: &[usize],
+        read: impl Fn(usize, TextStates<'_>) -> T + Sync,
+    ) -> Result<Vec<T>, EncodeError> {
+        enum Encoded<T> {
+            Read(T),
+            Windows(Vec<Vec<f32>>),
+        }
+        let width = layers.len() * self.encoder.hidden_size();
+        let tokenized = self.tokenize(texts);
+        let encoded =
+            self.encode(&tokenized, layers, |text, states| match tokenized[text].of_one_window(&states, width) {
+                Some(states) => Encoded::Read(read(text, states)),
+                None => Encoded::Windows(vec![states]),
+            })?;
+        let mut texts: Vec<Encoded<T>> = (0..texts.len()).map(|_| Encoded::Windows(Vec::new())).collect();
+        for (text, encoded) in encoded {
+            match (&mut texts[text], encoded) {
+                (Encoded::Windows(windows), Encoded::Windows(mut window)) => windows.append(&mut window),
+                // A text of one window comes once.
+                (text, encoded) => *text = encoded,
             }
         }
-        let mut by_window = by_window.into_iter();
-        let hidden = self.encoder.hidden_size();
-        Ok(tokenized
-            .into_iter()
-            .map(|tokens| {
-                let states: Vec<Vec<f32>> = by_window.by_ref().take(tokens.windows.len()).collect();
-                tokens.assemble(states, hidden, layers.len(), self.pooling)
-            })
-            .collect())
+        let read = |(text, encoded): (usize, Encoded<T>)| match encoded {
+            Encoded::Read(read) => read,
+            Encoded::Windows(windows) => {
+                let states = tokenized[text].assemble(&windows, width);
+                read(text, TextStates { offsets: &tokenized[text].offsets, states: &states })
+            }
+        };
+        Ok(texts.into_par_iter().enumerate().map(read).collect())
     }
 
-    /// One vector per text, pooled and normalised as the checkpoint asks.
+    /// One vector per text, pooled and normalised as the checkpoint asks; zeros for a text without a token.
     ///
     /// # Errors
     /// The backend fails.
     pub fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EncodeError> {
-        let states = self.states(texts, &[self.encoder.layers()])?;
-        let mut vectors: Vec<Vec<f32>> = states.into_iter().map(|states| states.pooled).collect();
+        let hidden = self.encoder.hidden_size();
+        let tokenized = self.tokenize(texts);
+        let pool =
+            |_, states: Vec<f32>| (states.len() / hidden, self.pooling.pool(states.chunks_exact(hidden), hidden));
+        let mut vectors = vec![vec![0.0; hidden]; texts.len()];
+        // The vector of a text is the mean of its windows' vectors, weighted by their tokens.
+        for (text, (tokens, window)) in self.encode(&tokenized, &[self.encoder.layers()], pool)? {
+            let weight = tokens as f32 / tokenized[text].window_tokens() as f32;
+            vectors[text].iter_mut().zip(window).for_each(|(sum, value)| *sum += weight * value);
+        }
         if self.normalize {
             vectors.iter_mut().for_each(|vector| normalize(vector));
         }
         Ok(vectors)
+    }
+
+    fn tokenize(&self, texts: &[&str]) -> Vec<TokenizedText> {
+        texts.par_iter().map(|text| self.tokenizer.tokenize(text)).collect()
+    }
+
+    /// What `read` makes of the states of each window, `[tokens, layers * hidden]`, special tokens included, with the place of
+    /// its text; in the order of texts and windows.
+    fn encode<T: Send>(
+        &self,
+        texts: &[TokenizedText],
+        layers: &[usize],
+        read: impl Fn(usize, Vec<f32>) -> T + Sync,
+    ) -> Result<Vec<(usize, T)>, EncodeError> {
+        debug_assert!(layers.is_sorted_by(|a, b| a < b) && layers.iter().all(|&layer| layer <= self.encoder.layers()));
+        let windows: Vec<(usize, &[u32])> =
+            texts.iter().enumerate().flat_map(|(text, tokens)| tokens.windows().map(move |ids| (text, ids))).collect();
+        let lengths: Vec<usize> = windows.iter().map(|(_, ids)| ids.len()).collect();
+        // Without special tokens a text can have no token at all; it is in no batch.
+        let batches = batch::pack(&lengths, self.batch_tokens, self.encoder.mixes_lengths());
+        let encode = |members: Vec<usize>| -> Result<Vec<(usize, T)>, EncodeError> {
+            let batch: Vec<&[u32]> = members.iter().map(|&member| windows[member].1).collect();
+            let states = self.encoder.encode(&batch, layers)?;
+            let pairs = members.into_iter().zip(states);
+            Ok(pairs.map(|(member, states)| (member, read(windows[member].0, states))).collect())
+        };
+        let encoded: Vec<Vec<(usize, T)>> = batches.into_par_iter().map(encode).collect::<Result<_, _>>()?;
+        let mut encoded: Vec<(usize, T)> = encoded.into_iter().flatten().collect();
+        encoded.sort_unstable_by_key(|(member, _)| *member);
+        Ok(encoded.into_iter().map(|(member, read)| (windows[member].0, read)).collect())
     }
 }
 

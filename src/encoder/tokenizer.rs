@@ -2,7 +2,7 @@
 
 use tokenizers::Tokenizer;
 
-use super::{Pooling, TextStates};
+use super::TextStates;
 
 /// Token ids of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,34 +110,28 @@ impl TextTokenizer {
 }
 
 impl TokenizedText {
-    /// Joins hidden states of the windows: each token takes its state from the window in which it stands farthest from
-    /// an edge, and so sees most context.
-    pub(super) fn assemble(
-        self,
-        mut states: Vec<Vec<f32>>,
-        hidden: usize,
-        layers: usize,
-        pooling: Pooling,
-    ) -> TextStates {
-        let (tokens, width) = (self.offsets.len(), layers * hidden);
-        // The vector of a text is the mean of its windows' vectors, weighted by their tokens.
-        let mut pooled = vec![0.0; hidden];
-        let total: usize = self.windows.iter().map(|window| window.ids.len()).sum();
-        for (window, states) in self.windows.iter().zip(&states).filter(|(window, _)| !window.ids.is_empty()) {
-            let weight = window.ids.len() as f32 / total as f32;
-            let last = states.chunks_exact(width).map(|row| &row[width - hidden..]);
-            for (sum, value) in pooled.iter_mut().zip(pooling.pool(last, hidden)) {
-                *sum += weight * value;
-            }
-        }
-        if let [states] = states.as_mut_slice() {
-            let mut states = std::mem::take(states);
-            states.truncate((self.prefix + tokens) * width);
-            states.drain(..(self.prefix * width).min(states.len()));
-            return TextStates { offsets: self.offsets, states, pooled };
-        }
-        let mut joined = vec![0.0; tokens * width];
-        let mut best = vec![None; tokens];
+    /// Token ids of each window, special tokens included.
+    pub(super) fn windows(&self) -> impl Iterator<Item = &[u32]> {
+        self.windows.iter().map(|window| window.ids.as_slice())
+    }
+
+    /// Tokens of all windows.
+    pub(super) fn window_tokens(&self) -> usize {
+        self.windows().map(<[u32]>::len).sum()
+    }
+
+    /// The states of the text's own tokens, rows of `width`, among those of its window; `None` where it has several windows.
+    pub(super) fn of_one_window<'a>(&'a self, states: &'a [f32], width: usize) -> Option<TextStates<'a>> {
+        let rows = self.prefix..self.prefix + self.offsets.len();
+        (self.windows.len() == 1)
+            .then(|| TextStates { offsets: &self.offsets, states: &states[rows.start * width..rows.end * width] })
+    }
+
+    /// Joins hidden states of the windows, rows of `width`: each token takes its state from the window in which it stands
+    /// farthest from an edge, and so sees most context.
+    pub(super) fn assemble(&self, states: &[Vec<f32>], width: usize) -> Vec<f32> {
+        let mut joined = vec![0.0; self.offsets.len() * width];
+        let mut best = vec![None; self.offsets.len()];
         for (window, states) in self.windows.iter().zip(states) {
             for token in window.start..window.end {
                 let distance = (token - window.start).min(window.end - 1 - token);
@@ -148,6 +142,6 @@ impl TokenizedText {
                 }
             }
         }
-        TextStates { offsets: self.offsets, states: joined, pooled }
+        joined
     }
 }
