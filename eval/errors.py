@@ -1,6 +1,6 @@
 """What goes wrong on the development split, grouped and counted.
 
-    medscenario train data/training/*.jsonl … --folds 5 --predictions target/held-out.jsonl
+    medscenario train data/training/*.jsonl data/training/products/products.jsonl … --folds 2 --predictions target/held-out.jsonl
     python eval/errors.py target/held-out.jsonl > eval/errors.md
 
 The predictions are those that training wrote for the development split: each comes from a model that did not learn from

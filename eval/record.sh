@@ -20,8 +20,6 @@ python3 eval/domains/run.py > eval/domains/results.md
 python3 eval/reproduction.py > eval/reproduction.md
 {
   python3 eval/results.py "$held_out"
-  printf '\n## A first corpus and the whole one\n\nPrinted by `python eval/corpus_size.py`, test split.\n\n'
-  python3 eval/corpus_size.py
   printf '\n## Parity with sentence-transformers\n\nPrinted by `python eval/parity/parity.py`.\n\n```text\n'
   python3 eval/parity/parity.py
   printf '```\n\n## Memory\n\nPrinted by `python eval/scale/memory.py`.\n\n'

@@ -4,7 +4,7 @@
     python eval/results.py target/held-out.jsonl > eval/results.md
 
 Each line is one run of `medscenario eval`, which prints the full tables. `held-out.jsonl` is what `medscenario train
---predictions` wrote, for the development split among others, each text judged by a model that did not learn from it.
+--predictions` wrote, for the development split, each text judged by a model that did not learn from it.
 """
 
 import json

@@ -5,12 +5,12 @@ teacher) places the English: cross-lingual distillation after Reimers and Gurevy
 Embeddings Multilingual using Knowledge Distillation" (EMNLP 2020), with an InfoNCE term over the batch.
 
     python pretrain.py tokenizer --corpora DIR --out WORK
-    python pretrain.py general   --corpora DIR --out WORK --minutes 18
+    python pretrain.py general   --corpora DIR --out WORK --minutes 22
     python pretrain.py domain    --corpora DIR --out WORK --minutes 9
-    python pretrain.py task      --out WORK --epochs 5
+    python pretrain.py task      --out WORK --epochs 4
     python pretrain.py export    --out WORK --to DIRECTORY
 
-Each stage writes a checkpoint into WORK and resumes from it. README.md lists the corpora with their licences.
+Each stage reads the checkpoint in WORK and writes it anew. `task` fine-tunes it on the labelled texts, once. README.md lists the corpora with their licences.
 """
 
 import argparse
@@ -37,8 +37,8 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY = 12_000
 WIDTH = 256
 MAX_TOKENS = 96
-# The last stage sees longer texts; masked tokens and dropout keep it from learning the corpus by heart.
-TASK_TOKENS, TASK_MASK, TASK_DROPOUT = 160, 0.2, 0.15
+# The last stage sees longer texts; masked tokens keep it from learning the corpus by heart.
+TASK_TOKENS, TASK_MASK, TASK_BATCH = 192, 0.15, 64
 SEED = 20251120
 
 PARALLEL = ["zh-en-tico19", "zh-en-tico19-terms", "zh-en-openehr", "zh-en-hf-course", "zh-en-hf-course-subtitles"]
@@ -74,10 +74,10 @@ def taxonomy():
     return entries
 
 
-def training_texts():
+def training_texts(pattern="*.jsonl"):
     """The labelled training corpus: dictionaries with `text`, `lang`, `scenarios`, `evidence`."""
     found = []
-    for path in sorted((ROOT / "data/training").glob("*.jsonl")):
+    for path in sorted((ROOT / "data/training").glob(pattern)):
         found += [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     return found
 
@@ -368,22 +368,25 @@ def separates(previous, character, following):
 
 def spans(text):
     """Clauses of a text as half-open character ranges, as `src/segment.rs` finds them."""
-    found, start, end = [], None, 0
-    for at, character in enumerate(text):
-        if separates(text[at - 1] if at else " ", character, text[at + 1] if at + 1 < len(text) else " "):
+    found, start, end, at = [], None, 0, 0
+    while at < len(text):
+        previous = text[at - 1] if at else " "
+        joins = previous.isspace() and text[at : at + 3] == "and" and text[at + 3 : at + 4].isspace()
+        if joins or separates(previous, text[at], text[at + 1] if at + 1 < len(text) else " "):
             if start is not None:
                 found.append((start, end))
             start = None
-        elif not character.isspace():
+        elif not text[at].isspace():
             start = at if start is None else start
             end = at + 1
+        at += 3 if joins else 1
     if start is not None:
         found.append((start, end))
     return found or [(0, len(text))]
 
 
 class Example:
-    """Token ids of a text, the tokens of each clause, and what clauses and text should score."""
+    """Token ids of a text, the clause that each token stands in, and what clauses and text should score."""
 
     def __init__(self, tokenizer, text, outputs):
         encoding = tokenizer.encode(text["text"])
@@ -392,8 +395,12 @@ class Example:
             ids, offsets = ids[: TASK_TOKENS - 1] + [3], offsets[: TASK_TOKENS - 1] + [(0, 0)]
         pieces = [(a, b, [i for i, (x, y) in enumerate(offsets) if x < y and x < b and y > a]) for a, b in spans(text["text"])]
         pieces = [piece for piece in pieces if piece[2]]
-        self.ids, self.clauses = ids, [tokens for _, _, tokens in pieces]
-        self.clause_target = torch.zeros(len(pieces), len(outputs) + 1)
+        self.ids, self.count = ids, max(1, len(pieces))
+        self.clause = [-1] * len(ids)
+        for row, (_, _, tokens) in enumerate(pieces):
+            for token in tokens:
+                self.clause[token] = row
+        self.clause_target = torch.zeros(self.count, len(outputs) + 1)
         self.text_target = torch.zeros(len(outputs) + 1)
         self.clauses_known = text["status"] != "outside"
         for scenario in text["scenarios"]:
@@ -412,43 +419,66 @@ class Example:
 
 
 class Coder(nn.Module):
-    """The encoder with a head that only this stage uses: scores of every clause from its mean state and the text's."""
+    """The encoder under a perceptron like that of `src/classifier/head.rs`, which reads the embeddings, the middle and the last
+    layer: their means in each clause and in the text, and the largest values of a clause in the last."""
 
     def __init__(self, bert, outputs):
         super().__init__()
         self.bert = bert
-        self.dropout = nn.Dropout(0.2)
-        self.first = nn.Linear(2 * WIDTH, 256)
+        self.layers = [0, bert.config.num_hidden_layers // 2, bert.config.num_hidden_layers]
+        document = len(self.layers) * WIDTH
+        # Layers differ in spread; 0.3 is about that of the last one.
+        self.clause_scale = nn.BatchNorm1d(document + WIDTH, affine=False)
+        self.document_scale = nn.BatchNorm1d(document, affine=False)
+        self.first = nn.Linear(document + WIDTH, 256)
+        self.document = nn.Linear(document, 256, bias=False)
         self.second = nn.Linear(256, outputs)
+        self.dropout = nn.Dropout(0.2)
+        nn.init.xavier_uniform_(self.second.weight)
+        nn.init.zeros_(self.first.bias)
         nn.init.constant_(self.second.bias, -4.0)
 
     def forward(self, examples):
         ids, mask = collate([example.ids for example in examples])
-        count = max(len(example.clauses) for example in examples)
-        pool = torch.zeros(len(examples), count + 1, ids.shape[1])
+        texts, tokens = ids.shape
+        count = max(example.count for example in examples)
+        # Tokens of no clause go to one behind the last.
+        owner = torch.full((texts, tokens), count)
+        own = torch.zeros(texts, tokens)
+        absent = torch.ones(texts, count, dtype=torch.bool)
         for row, example in enumerate(examples):
-            pool[row, -1, 1 : len(example.ids) - 1] = 1 / max(1, len(example.ids) - 2)
-            for clause, tokens in enumerate(example.clauses):
-                pool[row, clause, tokens] = 1 / len(tokens)
-        if self.training:
-            hidden = (torch.rand(ids.shape) < TASK_MASK) & (ids > 4)
-            ids = torch.where(hidden, torch.tensor(4), ids)
+            clause = torch.tensor(example.clause)
+            owner[row, : len(clause)] = torch.where(clause < 0, count, clause)
+            own[row, 1 : len(clause) - 1] = 1
+            absent[row, : example.count] = False
+        hidden = (torch.rand(ids.shape) < TASK_MASK) & (ids > 4)
+        ids = torch.where(hidden, torch.tensor(4), ids)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            states = self.bert(input_ids=ids, attention_mask=mask).last_hidden_state
-        pooled = pool @ states.float()
-        whole = pooled[:, -1:].expand(-1, count, -1)
-        return self.second(F.gelu(self.first(self.dropout(torch.cat([pooled[:, :-1], whole], dim=-1)))))
+            states = self.bert(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        last = states[-1].float()
+        states = torch.cat([states[layer].float() for layer in self.layers], -1)
+        place = (owner + torch.arange(texts).unsqueeze(1) * (count + 1)).flatten()
+        number = torch.zeros(texts * (count + 1)).index_add_(0, place, torch.ones(len(place))).clamp(min=1)
+        means = torch.zeros(texts * (count + 1), states.shape[-1]).index_add(0, place, states.flatten(0, 1)) / number.unsqueeze(1)
+        largest = torch.zeros(texts * (count + 1), WIDTH).scatter_reduce(
+            0, place.unsqueeze(1).expand(-1, WIDTH), last.flatten(0, 1), "amax", include_self=False
+        )
+        clauses = torch.cat([means, largest], -1).view(texts, count + 1, -1)[:, :count]
+        scaled = torch.zeros_like(clauses)
+        scaled[~absent] = 0.3 * self.clause_scale(clauses[~absent])
+        document = (states * own.unsqueeze(-1)).sum(1) / own.sum(1, keepdim=True).clamp(min=1)
+        document = self.document(self.dropout(0.3 * self.document_scale(document)))
+        return self.second(self.dropout(F.gelu(self.first(self.dropout(scaled)) + document.unsqueeze(1))))
 
 
 def task_loss(scores, examples):
     """The loss of `medscenario train`: clauses learn from the evidence, texts through a smooth maximum over clauses."""
     target, weight, absent = torch.zeros(scores.shape), torch.zeros(scores.shape[:2]), torch.full(scores.shape[:2], -1e4)
     for row, example in enumerate(examples):
-        count = len(example.clauses)
-        target[row, :count] = example.clause_target
-        absent[row, :count] = 0
+        target[row, : example.count] = example.clause_target
+        absent[row, : example.count] = 0
         if example.clauses_known:
-            weight[row, :count] = 1 / count
+            weight[row, : example.count] = 1 / example.count
     clauses = (F.binary_cross_entropy_with_logits(scores, target, reduction="none").sum(-1) * weight).sum()
     smooth = torch.logsumexp(4 * scores + absent.unsqueeze(-1), 1) / 4
     texts = torch.stack([example.text_target for example in examples])
@@ -456,43 +486,49 @@ def task_loss(scores, examples):
 
 
 def train_task(out, epochs):
-    """Fine-tunes the encoder on the labelled training corpus; its head is thrown away."""
+    """Fine-tunes the encoder on the labelled training corpus, real products included; its head is thrown away."""
     torch.manual_seed(SEED)
     rng = random.Random(SEED)
     tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
     student = Student(tokenizer.get_vocab_size())
     student.load_state_dict(torch.load(out / "student.pt")["student"])
+    # torch's fused attention takes twice the time of the rest of a step on the CPU.
+    student.bert.set_attn_implementation("eager")
     outputs = {entry["id"]: column for column, entry in enumerate(taxonomy())}
-    examples = [Example(tokenizer, text, outputs) for text in training_texts()]
+    examples = [Example(tokenizer, text, outputs) for text in training_texts("**/*.jsonl")]
     coder = Coder(student.bert, len(outputs) + 1)
-    for module in coder.bert.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = TASK_DROPOUT
-    head = [*coder.first.parameters(), *coder.second.parameters()]
-    optimizer = torch.optim.AdamW([{"params": coder.bert.parameters(), "lr": 3e-4}, {"params": head, "lr": 1e-3}], weight_decay=0.01)
-    highest = [group["lr"] for group in optimizer.param_groups]
-    total, step = epochs * -(-len(examples) // 32), 0
+    decayed = lambda name: not (name.endswith("bias") or "LayerNorm" in name)
+    groups = [
+        {"params": [p for name, p in coder.bert.named_parameters() if decayed(name)], "lr": 3e-4, "weight_decay": 0.01},
+        {"params": [p for name, p in coder.bert.named_parameters() if not decayed(name)], "lr": 3e-4, "weight_decay": 0.0},
+        {"params": [p for name, p in coder.named_parameters() if not name.startswith("bert.")], "lr": 2e-3, "weight_decay": 0.01},
+    ]
+    optimizer = torch.optim.AdamW(groups, fused=True)
+    highest = [group["lr"] for group in groups]
+    total, step = epochs * -(-len(examples) // TASK_BATCH), 0
+    coder.train()
     for epoch in range(epochs):
         rng.shuffle(examples)
         # Texts of like length share a step, which keeps padding small; the steps come in random order.
         batches = []
-        for start in range(0, len(examples), 256):
-            window = sorted(examples[start : start + 256], key=lambda example: len(example.ids))
-            batches += [window[at : at + 32] for at in range(0, len(window), 32)]
+        for start in range(0, len(examples), 24 * TASK_BATCH):
+            window = sorted(examples[start : start + 24 * TASK_BATCH], key=lambda example: len(example.ids))
+            batches += [window[at : at + TASK_BATCH] for at in range(0, len(window), TASK_BATCH)]
         rng.shuffle(batches)
-        coder.train()
         losses, begun = 0.0, time.time()
         for batch in batches:
             share = step / total
             for group, rate in zip(optimizer.param_groups, highest):
-                group["lr"] = rate * min(share / 0.1 + 1e-3, (1 - share) / 0.9)
+                group["lr"] = rate * min((share + 1e-3) / 0.08, (1 - share) / 0.92)
             loss = task_loss(coder(batch), batch)
             optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(coder.parameters(), 1.0)
+            nn.utils.clip_grad_norm_(coder.parameters(), 5.0)
             optimizer.step()
             losses += loss.item()
             step += 1
+            if step % 100 == 0:
+                print(f"task step {step} of {total}, {time.time() - begun:.0f} s of the epoch", flush=True)
         print(f"task epoch {epoch + 1}/{epochs} loss {losses / len(batches):.3f} {time.time() - begun:.0f} s", flush=True)
     torch.save({"student": student.state_dict()}, out / "student.pt")
 
@@ -531,7 +567,7 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--to", type=Path)
     parser.add_argument("--minutes", type=float, default=18)
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=4)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     if options.stage == "tokenizer":
