@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "target/release/medscenario"
 KEPT = ROOT / "target/baselines"
 RESAMPLES, SEED = 2000, 1
-# Pairs that SetFit learns from; each takes up to a second of processor time.
+# Pairs that SetFit learns from: few, because fine-tuning on a processor is slow.
 SETFIT_PAIRS = 1200
 LENGTHS = [("up to 60 characters (zh) or 200 (en)", 60, 200), ("up to 120 or 400", 120, 400), ("longer", 10**9, 10**9)]
 
