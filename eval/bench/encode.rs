@@ -173,22 +173,28 @@ impl Engine {
         };
         let encode = |members: Vec<usize>| -> Result<(Vec<usize>, Vec<Vec<f32>>)> {
             let batch: Vec<&[u32]> = members.iter().map(|&member| ids[member]).collect();
-            let (states, hidden, pooling, normalized) = match self {
-                Engine::Ours(encoder) => {
-                    let hidden = encoder.encoder.hidden_size();
-                    let states = encoder.encoder.encode(&batch, &[encoder.encoder.layers()])?;
-                    (states, hidden, encoder.pooling, encoder.normalize)
-                }
-                Engine::Candle(stock) => (stock.forward(&batch)?, stock.hidden, stock.pooling, stock.normalize),
-            };
-            let pool = |states: &Vec<f32>| {
+            let pool = |states: &[f32], hidden, pooling: Pooling, normalized| {
                 let mut vector = pooling.pool(states.chunks_exact(hidden), hidden);
                 if normalized {
                     normalize(&mut vector);
                 }
                 vector
             };
-            Ok((members, states.iter().map(pool).collect()))
+            let vectors = match self {
+                Engine::Ours(encoder) => {
+                    let mut vectors = Vec::with_capacity(batch.len());
+                    encoder.encoder.encode(&batch, &[encoder.encoder.layers()], &mut |_, states| {
+                        vectors.push(pool(states, encoder.encoder.hidden_size(), encoder.pooling, encoder.normalize));
+                    })?;
+                    vectors
+                }
+                Engine::Candle(stock) => {
+                    let states = stock.forward(&batch)?;
+                    let pool = |states: &Vec<f32>| pool(states, stock.hidden, stock.pooling, stock.normalize);
+                    states.iter().map(pool).collect()
+                }
+            };
+            Ok((members, vectors))
         };
         let encoded: Vec<(Vec<usize>, Vec<Vec<f32>>)> = batches.into_par_iter().map(encode).collect::<Result<_>>()?;
         let mut vectors = vec![Vec::new(); ids.len()];

@@ -184,7 +184,7 @@ mod tests {
             unreachable!("nothing is computed")
         }
 
-        fn encode(&self, _: &[&[u32]], _: &[usize]) -> Result<Vec<Vec<f32>>, EncodeError> {
+        fn encode(&self, _: &[&[u32]], _: &[usize], _: &mut dyn FnMut(usize, &[f32])) -> Result<(), EncodeError> {
             unreachable!("nothing is computed")
         }
     }

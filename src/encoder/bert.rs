@@ -251,13 +251,19 @@ impl Encoder for Bert {
         false
     }
 
-    fn encode(&self, batch: &[&[u32]], layers: &[usize]) -> std::result::Result<Vec<Vec<f32>>, EncodeError> {
-        let run = || -> Result<Vec<Vec<f32>>> {
+    fn encode(
+        &self,
+        batch: &[&[u32]],
+        layers: &[usize],
+        read: &mut dyn FnMut(usize, &[f32]),
+    ) -> std::result::Result<(), EncodeError> {
+        let mut run = || -> Result<()> {
             let states = self.forward(batch, layers, false)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
             let (_, tokens, width) = states.dims3()?;
             let flat = states.flatten_all()?.to_vec1::<f32>()?;
-            let rows = flat.chunks_exact(tokens * width).zip(batch);
-            Ok(rows.map(|(states, ids)| states[..ids.len() * width].to_vec()).collect())
+            let sequences = flat.chunks_exact(tokens * width).zip(batch).enumerate();
+            sequences.for_each(|(place, (states, ids))| read(place, &states[..ids.len() * width]));
+            Ok(())
         };
         run().map_err(|source| EncodeError {
             sequences: batch.len(),

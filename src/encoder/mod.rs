@@ -36,12 +36,18 @@ pub trait Encoder: Send + Sync {
     /// Whether a batch of several lengths costs no more than the sequences alone, and gives the same bytes.
     fn mixes_lengths(&self) -> bool;
 
-    /// Hidden states behind the named layers, ascending, 0 for the embeddings: one row-major `[tokens, layers * hidden]`
-    /// buffer per sequence, the layers' states side by side.
+    /// Calls `read` for each sequence, in order, with its place in the batch and its hidden states behind the named layers,
+    /// ascending, 0 for the embeddings: row-major `[tokens, layers * hidden]`, the layers' states side by side. They are
+    /// borrowed, so that an engine can use their memory for the next batch.
     ///
     /// # Errors
     /// The backend fails; the message is the backend's.
-    fn encode(&self, batch: &[&[u32]], layers: &[usize]) -> Result<Vec<Vec<f32>>, EncodeError>;
+    fn encode(
+        &self,
+        batch: &[&[u32]],
+        layers: &[usize],
+        read: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), EncodeError>;
 }
 
 /// A failure while computing.
@@ -218,9 +224,9 @@ impl TextEncoder {
         let width = layers.len() * self.encoder.hidden_size();
         let tokenized = self.tokenize(texts);
         let encoded =
-            self.encode(&tokenized, layers, |text, states| match tokenized[text].of_one_window(&states, width) {
+            self.encode(&tokenized, layers, |text, states| match tokenized[text].of_one_window(states, width) {
                 Some(states) => Encoded::Read(read(text, states)),
-                None => Encoded::Windows(vec![states]),
+                None => Encoded::Windows(vec![states.to_vec()]),
             })?;
         let mut texts: Vec<Encoded<T>> = (0..texts.len()).map(|_| Encoded::Windows(Vec::new())).collect();
         for (text, encoded) in encoded {
@@ -247,8 +253,7 @@ impl TextEncoder {
     pub fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EncodeError> {
         let hidden = self.encoder.hidden_size();
         let tokenized = self.tokenize(texts);
-        let pool =
-            |_, states: Vec<f32>| (states.len() / hidden, self.pooling.pool(states.chunks_exact(hidden), hidden));
+        let pool = |_, states: &[f32]| (states.len() / hidden, self.pooling.pool(states.chunks_exact(hidden), hidden));
         let mut vectors = vec![vec![0.0; hidden]; texts.len()];
         // The vector of a text is the mean of its windows' vectors, weighted by their tokens.
         for (text, (tokens, window)) in self.encode(&tokenized, &[self.encoder.layers()], pool)? {
@@ -271,7 +276,7 @@ impl TextEncoder {
         &self,
         texts: &[TokenizedText],
         layers: &[usize],
-        read: impl Fn(usize, Vec<f32>) -> T + Sync,
+        read: impl Fn(usize, &[f32]) -> T + Sync,
     ) -> Result<Vec<(usize, T)>, EncodeError> {
         debug_assert!(layers.is_sorted_by(|a, b| a < b) && layers.iter().all(|&layer| layer <= self.encoder.layers()));
         let windows: Vec<(usize, &[u32])> =
@@ -281,9 +286,12 @@ impl TextEncoder {
         let batches = batch::pack(&lengths, self.batch_tokens, self.encoder.mixes_lengths());
         let encode = |members: Vec<usize>| -> Result<Vec<(usize, T)>, EncodeError> {
             let batch: Vec<&[u32]> = members.iter().map(|&member| windows[member].1).collect();
-            let states = self.encoder.encode(&batch, layers)?;
-            let pairs = members.into_iter().zip(states);
-            Ok(pairs.map(|(member, states)| (member, read(windows[member].0, states))).collect())
+            let mut encoded = Vec::with_capacity(members.len());
+            self.encoder.encode(&batch, layers, &mut |place, states| {
+                let member = members[place];
+                encoded.push((member, read(windows[member].0, states)));
+            })?;
+            Ok(encoded)
         };
         let encoded: Vec<Vec<(usize, T)>> = batches.into_par_iter().map(encode).collect::<Result<_, _>>()?;
         let mut encoded: Vec<(usize, T)> = encoded.into_iter().flatten().collect();

@@ -79,6 +79,8 @@ struct Workspace {
     /// Attention of a block of one head's rows, `[rows, tokens]`, with rows of whole panels.
     scores: Vec<f32>,
     quantized: QuantizedRows,
+    /// What is handed over: `[tokens, layers * hidden]`.
+    kept: Vec<f32>,
 }
 
 /// Reads and packs weights.
@@ -308,19 +310,31 @@ impl Encoder for CpuBert {
         true
     }
 
-    fn encode(&self, batch: &[&[u32]], layers: &[usize]) -> Result<Vec<Vec<f32>>, EncodeError> {
+    fn encode(
+        &self,
+        batch: &[&[u32]],
+        layers: &[usize],
+        read: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), EncodeError> {
         let spare = || self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         let mut workspace = spare().pop().unwrap_or_default();
         let width = layers.len() * self.hidden;
-        let mut states: Vec<Vec<f32>> = batch.iter().map(|ids| vec![0.0; ids.len() * width]).collect();
+        let mut kept = std::mem::take(&mut workspace.kept);
+        kept.resize(batch.iter().map(|ids| ids.len()).sum::<usize>() * width, 0.0);
         self.forward(batch, &mut workspace, |layer, seen| {
             let Some(column) = layers.iter().position(|&wanted| wanted == layer) else { return };
             let from = column * self.hidden;
-            let rows = states.iter_mut().flat_map(|states| states.chunks_exact_mut(width));
-            let pairs = rows.zip(seen.chunks_exact(self.hidden));
+            let pairs = kept.chunks_exact_mut(width).zip(seen.chunks_exact(self.hidden));
             pairs.for_each(|(row, seen)| row[from..from + self.hidden].copy_from_slice(seen));
         });
+        let mut rest = kept.as_slice();
+        for (place, ids) in batch.iter().enumerate() {
+            let (states, others) = rest.split_at(ids.len() * width);
+            read(place, states);
+            rest = others;
+        }
+        workspace.kept = kept;
         spare().push(workspace);
-        Ok(states)
+        Ok(())
     }
 }
