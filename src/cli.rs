@@ -354,7 +354,7 @@ pub struct EvalArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub cache: CacheArgs,
-    /// Evaluate this output of `classify` (JSONL) instead of running the model
+    /// Evaluate this output of `classify` (JSONL) instead of running the model; with its --probabilities also ranking and calibration
     #[arg(long, value_name = "FILE")]
     pub predictions: Option<PathBuf>,
     /// Output format

@@ -1615,6 +1615,8 @@ fn predictions_must_be_there_for_every_labelled_text() {
     workspace.file("other.jsonl", format!("{first}\n{other}\n"));
     let fields = r#"[1,"g2",null,"unspecified",[],[],[],false,"",{}]"#;
     workspace.file("list.jsonl", format!("{first}\n{fields}\n"));
+    let few = r#"{"id":"g2","status":"unspecified","scenarios":[],"probabilities":[0.1,0.2]}"#;
+    workspace.file("few.jsonl", format!("{first}\n{few}\n"));
     assert_snapshot!(workspace.run_all(&[
         "eval gold.jsonl --predictions missing.jsonl",
         "eval gold.jsonl --predictions short.jsonl",
@@ -1623,6 +1625,7 @@ fn predictions_must_be_there_for_every_labelled_text() {
         "eval gold.jsonl --predictions twice.jsonl",
         "eval gold.jsonl --predictions other.jsonl",
         "eval gold.jsonl --predictions list.jsonl",
+        "eval gold.jsonl --predictions few.jsonl",
     ]), @"
     $ medscenario eval gold.jsonl --predictions missing.jsonl
     exit status 1, no output
@@ -1655,6 +1658,10 @@ fn predictions_must_be_there_for_every_labelled_text() {
     exit status 1, no output
     error: Failed to read predictions `list.jsonl` line 2
       Caused by: not a line that `classify` writes: it is no JSON object; expected its JSONL output
+
+    $ medscenario eval gold.jsonl --predictions few.jsonl
+    exit status 1, no output
+    error: `few.jsonl`: `g2` has 2 probabilities; expected one for each of the 84 scenarios of taxonomy `nhc-2024`, or none
     ");
 }
 

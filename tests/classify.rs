@@ -245,6 +245,32 @@ fn surveys_of_raw_tables_and_of_their_classification_agree() {
 }
 
 #[test]
+fn a_file_of_predictions_is_evaluated_like_the_model_that_wrote_it() {
+    let directory = TempDir::new().expect("a directory");
+    let line = |row: &[String; 5]| {
+        let label = serde_json::json!({ "id": row[0], "text": row[2], "scenarios": [8] });
+        format!("{label}\n")
+    };
+    let labels: String = table().iter().map(line).collect();
+    fs::write(directory.path().join("gold.jsonl"), labels).expect("written");
+    run(&["classify", "-q", "gold.jsonl", "-o", "coded.jsonl", "--probabilities"], directory.path());
+    run(&["classify", "-q", "gold.jsonl", "-o", "plain.jsonl"], directory.path());
+    let evaluate = |arguments: &[&str]| -> serde_json::Value {
+        let output = run(&[&["eval", "-q", "gold.jsonl", "--format", "json"], arguments].concat(), directory.path());
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    let model = evaluate(&[]);
+    let file = evaluate(&["--predictions", "coded.jsonl"]);
+    for figure in ["micro", "recall_at_3", "status_accuracy", "acceptance"] {
+        assert_eq!(file[figure], model[figure], "{figure}");
+    }
+    // Probabilities are written with four decimals.
+    let error = |evaluation: &serde_json::Value| evaluation["calibration_error"]["value"].as_f64().expect("a number");
+    assert!((error(&file) - error(&model)).abs() < 1e-3);
+    assert_eq!(evaluate(&["--predictions", "plain.jsonl"])["recall_at_3"]["value"], serde_json::Value::Null);
+}
+
+#[test]
 fn several_files_and_patterns_are_read_in_order() {
     let directory = TempDir::new().expect("a directory");
     for name in ["b.csv", "a.csv"] {

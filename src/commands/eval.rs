@@ -156,9 +156,21 @@ fn from_file(texts: &[LabelledText], path: &Path, taxonomy: &Taxonomy) -> Result
             Assigned::Full { scenario, evidence, .. } => (*scenario, evidence.as_slice()),
             Assigned::Number(scenario) => (*scenario, &[] as &[Span]),
         });
+        let probabilities: Vec<f32> = prediction.probabilities.iter().map(|&probability| probability as f32).collect();
+        if !probabilities.is_empty() && probabilities.len() != taxonomy.len() {
+            bail!(
+                "`{}`: `{}` has {} probabilities; expected one for each of the {} scenarios of taxonomy `{}`, or none",
+                path.display(),
+                text.id,
+                probabilities.len(),
+                taxonomy.len(),
+                taxonomy.id
+            );
+        }
         Ok(Judged {
             predicted,
             predicted_status: prediction.status,
+            probabilities,
             evidence: evidence(text, shown),
             certainty: prediction.confidence.zip(prediction.review),
             ..gold(text, taxonomy)
