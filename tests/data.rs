@@ -111,7 +111,7 @@ fn every_real_product_in_training_has_a_source_and_two_languages() {
         assert!(!row["name_zh"].is_empty() && !row["developer_zh"].is_empty(), "{row:?}");
         assert_eq!(products.insert(row["id"].clone(), BTreeSet::new()), None, "{row:?}");
     }
-    let texts = labels::read(&[root().join("data/training/products/products.jsonl")], &Taxonomy::builtin());
+    let texts = labels::read(&files("data/training/products", "jsonl"), &Taxonomy::builtin());
     for text in texts.expect("valid labels") {
         let product = text.group.as_ref().and_then(|group| products.get_mut(group));
         product.unwrap_or_else(|| panic!("{} has no source", text.id)).insert(text.lang);
