@@ -4,7 +4,8 @@
     python eval/results.py target/held-out.jsonl > eval/results.md
 
 Each line is one run of `medscenario eval`, which prints the full tables. `held-out.jsonl` is what `medscenario train
---predictions` wrote, for the development split, each text judged by a model that did not learn from it.
+--predictions` wrote, for the development split and the real products that calibration learned from, each text judged by a
+model that did not learn from it.
 """
 
 import json
@@ -27,8 +28,15 @@ FIGURES = [
 ]
 
 
-def evaluate(labels, *flags):
-    command = [PROGRAM, "eval", "-q", "--format", "json", ROOT / "eval/gold" / labels, *flags]
+SPLITS = [
+    ("Test split", "eval/gold/test-{lang}.jsonl"),
+    ("Development split, each text by a model that did not learn from it", "eval/gold/dev-{lang}.jsonl"),
+    ("Real products kept out of the encoder's fine-tuning, each text by a model that did not learn from it", "data/training/products/calibration.jsonl"),
+]
+
+
+def evaluate(labels, lang, *flags):
+    command = [PROGRAM, "eval", "-q", "--format", "json", ROOT / labels.format(lang=lang), "--only", lang, *flags]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -41,16 +49,15 @@ def cell(measure):
 def main():
     print("# Results\n\nPrinted by `python eval/results.py target/held-out.jsonl`; what the figures mean stands in `src/evaluation.rs`.")
     curves = []
-    for split in ("test", "dev"):
-        title = "Test split" if split == "test" else "Development split, each text by a model that did not learn from it"
+    for title, labels in SPLITS:
         print(f"\n## {title}\n\n| language | texts | mentions | {' | '.join(name for name, _ in FIGURES)} |")
         print("|---" * (len(FIGURES) + 3) + "|")
         for lang in ("zh", "en"):
-            flags = [] if split == "test" else ["--predictions", sys.argv[1]]
-            found = evaluate(f"{split}-{lang}.jsonl", *flags)
+            seen_by_none = labels.startswith("eval/gold/test")
+            found = evaluate(labels, lang, *([] if seen_by_none else ["--predictions", sys.argv[1]]))
             cells = " | ".join(cell(pick(found)) for _, pick in FIGURES)
             print(f"| {lang} | {found['n_documents']} | {found['n_gold']} | {cells} |")
-            if split == "test":
+            if seen_by_none:
                 curves.append((lang, found))
     print("\n## Accepted without review, test split\n\n| language | accepted | lowest confidence | precision | recall | entirely right |\n|---|---|---|---|---|---|")
     number = lambda value: "-" if value is None else f"{value:.3f}"

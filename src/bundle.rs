@@ -26,7 +26,7 @@ pub const HEAD: &str = "head.safetensors";
 pub const CARD: &str = "README.md";
 
 /// Version of the bundle format that this program reads and writes.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 
 /// What a bundle is, how it was made, and the hashes of its files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

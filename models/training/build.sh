@@ -14,10 +14,10 @@ mkdir -p "$work"
 [ -e "$work/tokenizer.json" ] || pretrain tokenizer
 [ -e "$work/general.done" ] || { pretrain general --minutes 22; touch "$work/general.done"; }
 [ -e "$work/domain.done" ] || { pretrain domain --minutes 9; touch "$work/domain.done"; }
-[ -e "$work/task.done" ] || { pretrain task --epochs 4; touch "$work/task.done"; }
+[ -e "$work/task.done" ] || { pretrain task --epochs 6; touch "$work/task.done"; }
 python3 "$root/models/training/pretrain.py" export --out "$work" --to "$work/encoder"
 # The program has threads of its own; candle's would wait for each other.
 CANDLE_NUM_THREADS=1 "$root/target/release/medscenario" train "$root"/data/training/*.jsonl "$root/data/training/products/products.jsonl" \
   --encoder "$work/encoder" --freeze-encoder --epochs 5 --head-rate 2e-3 --folds 2 \
-  --calibrate "$root/eval/gold/dev-zh.jsonl" "$root/eval/gold/dev-en.jsonl" \
+  --calibrate "$root/eval/gold/dev-zh.jsonl" "$root/eval/gold/dev-en.jsonl" "$root/data/training/products/calibration.jsonl" \
   --name default --output "$output"

@@ -7,7 +7,7 @@ Embeddings Multilingual using Knowledge Distillation" (EMNLP 2020), with an Info
     python pretrain.py tokenizer --corpora DIR --out WORK
     python pretrain.py general   --corpora DIR --out WORK --minutes 22
     python pretrain.py domain    --corpora DIR --out WORK --minutes 9
-    python pretrain.py task      --out WORK --epochs 4
+    python pretrain.py task      --out WORK --epochs 6
     python pretrain.py export    --out WORK --to DIRECTORY
 
 Each stage reads the checkpoint in WORK and writes it anew. `task` fine-tunes it on the labelled texts, once. README.md lists the corpora with their licences.
@@ -74,10 +74,10 @@ def taxonomy():
     return entries
 
 
-def training_texts(pattern="*.jsonl"):
-    """The labelled training corpus: dictionaries with `text`, `lang`, `scenarios`, `evidence`."""
+def training_texts(*patterns):
+    """Files of the labelled training corpus: dictionaries with `text`, `lang`, `scenarios`, `evidence`."""
     found = []
-    for path in sorted((ROOT / "data/training").glob(pattern)):
+    for path in sorted(path for pattern in patterns for path in (ROOT / "data/training").glob(pattern)):
         found += [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     return found
 
@@ -100,7 +100,7 @@ def train_tokenizer(corpora, out):
     rng = random.Random(SEED)
     rng.shuffle(texts)
     texts = texts[:90_000]
-    domain = [t["text"] for t in training_texts()]
+    domain = [t["text"] for t in training_texts("*.jsonl")]
     for entry in taxonomy():
         for key in ("name", "definition"):
             domain += list(entry[key].values())
@@ -282,7 +282,7 @@ def domain_pairs():
     for chinese, english in term_pairs():
         pairs += [(chinese, english)] * 3 + [(english, english)]
     names = {entry["id"]: entry for entry in taxonomy()}
-    for text in training_texts():
+    for text in training_texts("*.jsonl"):
         if text["lang"] == "en":
             pairs += [(clause, clause) for clause in clauses(text["text"])]
         for scenario, quotes in text["evidence"].items():
@@ -486,7 +486,9 @@ def task_loss(scores, examples):
 
 
 def train_task(out, epochs):
-    """Fine-tunes the encoder on the labelled training corpus, real products included; its head is thrown away."""
+    """Fine-tunes the encoder on the labelled training corpus, real products included; its head is thrown away.
+
+    `products/calibration.jsonl` is left out, so that the bundle is calibrated on texts whose labels the encoder has not seen."""
     torch.manual_seed(SEED)
     rng = random.Random(SEED)
     tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
@@ -495,7 +497,7 @@ def train_task(out, epochs):
     # torch's fused attention takes half of a step's time on the CPU.
     student.bert.set_attn_implementation("eager")
     outputs = {entry["id"]: column for column, entry in enumerate(taxonomy())}
-    examples = [Example(tokenizer, text, outputs) for text in training_texts("**/*.jsonl")]
+    examples = [Example(tokenizer, text, outputs) for text in training_texts("*.jsonl", "products/products.jsonl")]
     coder = Coder(student.bert, len(outputs) + 1)
     decayed = lambda name: not (name.endswith("bias") or "LayerNorm" in name)
     groups = [
@@ -567,7 +569,7 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--to", type=Path)
     parser.add_argument("--minutes", type=float, default=18)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=6)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     if options.stage == "tokenizer":

@@ -1,7 +1,8 @@
 //! Scores to probabilities, and probabilities to decisions.
 //!
 //! Platt scaling (Platt 1999) with one slope for all outputs and an offset per category and per scenario. Offsets are
-//! penalised, so that a rare scenario stays near its category and a rare category near the whole.
+//! penalised, so that a rare scenario stays near its category and a rare category near the whole. Beside its own score an output
+//! heeds that of its strongest rival: few texts mention many scenarios, so that a second one needs more to be believed.
 
 use std::borrow::Cow;
 
@@ -12,6 +13,7 @@ use crate::taxonomy::ScenarioIndex;
 
 /// Penalties: how many observations it takes to move away from the level above.
 const SLOPE_PENALTY: f64 = 2.0;
+const RIVALRY_PENALTY: f64 = 20.0;
 const CATEGORY_PENALTY: f64 = 1.0;
 const SCENARIO_PENALTY: f64 = 2.0;
 
@@ -23,7 +25,9 @@ const THRESHOLD_PRIOR: f64 = 20.0;
 pub struct Calibration {
     /// Factor of every score.
     pub slope: f32,
-    /// Added to the scaled score of each output.
+    /// Factor of the score of an output's strongest rival, as [`rivals`] gives it.
+    pub rivalry: f32,
+    /// Added to the scaled scores of each output.
     pub offsets: Vec<f32>,
     /// Probability from which a scenario is assigned.
     pub thresholds: Vec<f32>,
@@ -88,6 +92,17 @@ pub struct Observation {
     pub outside: bool,
 }
 
+/// For each output the score of its strongest rival, the highest of the other scenarios; 0 where there is no other. Outputs are the
+/// scenarios and, last, "outside", which is nobody's rival.
+pub fn rivals(scores: &[f32]) -> Vec<f32> {
+    let scenarios = &scores[..scores.len().saturating_sub(1)];
+    let strongest = (0..scenarios.len()).max_by(|&a, &b| scenarios[a].total_cmp(&scenarios[b]));
+    let others = scenarios.iter().enumerate().filter(|(scenario, _)| Some(*scenario) != strongest);
+    let second = others.map(|(_, &score)| score).max_by(f32::total_cmp).unwrap_or(0.0);
+    let first = strongest.map_or(0.0, |scenario| scenarios[scenario]);
+    (0..scores.len()).map(|output| if Some(output) == strongest { second } else { first }).collect()
+}
+
 /// The logistic function.
 pub fn sigmoid(logit: f32) -> f32 {
     1.0 / (1.0 + (-logit).exp())
@@ -98,6 +113,7 @@ impl Calibration {
     pub fn identity(scenarios: usize) -> Calibration {
         Calibration {
             slope: 1.0,
+            rivalry: 0.0,
             offsets: vec![0.0; scenarios + 1],
             thresholds: vec![0.5; scenarios],
             outside_threshold: 0.5,
@@ -106,9 +122,9 @@ impl Calibration {
         }
     }
 
-    /// The calibrated logit of a score.
-    pub fn logit(&self, output: usize, score: f32) -> f32 {
-        self.slope * score + self.offsets[output]
+    /// The calibrated logit of an output's score, beside its strongest rival's.
+    pub fn logit(&self, output: usize, score: f32, rival: f32) -> f32 {
+        self.slope * score + self.rivalry * rival + self.offsets[output]
     }
 
     /// Decides on a text by the probabilities of its scenarios and of a use outside of them.
@@ -169,25 +185,28 @@ impl Calibration {
                 target
             })
             .collect();
-        let (mut log_slope, mut common) = (0.0f64, 0.0f64);
+        let rivals: Vec<Vec<f32>> = observations.iter().map(|observation| rivals(&observation.scores)).collect();
+        let (mut log_slope, mut rivalry, mut common) = (0.0f64, 0.0f64, 0.0f64);
         let mut by_group = vec![0.0f64; groups + 1];
         let mut by_output = vec![0.0f64; scenarios + 1];
         // Newton steps with a diagonal Hessian, damped: the problem is convex in all but the slope, and small.
         for _ in 0..400 {
             let slope = log_slope.exp();
             let mut gradient = Gradient::new(groups + 1, scenarios + 1);
-            for (observation, target) in observations.iter().zip(&targets) {
-                for (output, &score) in observation.scores.iter().enumerate() {
-                    let score = f64::from(score);
-                    let logit = slope * score + common + by_group[group(output)] + by_output[output];
+            for ((observation, rivals), target) in observations.iter().zip(&rivals).zip(&targets) {
+                for (output, (&score, &rival)) in observation.scores.iter().zip(rivals).enumerate() {
+                    let (score, rival) = (slope * f64::from(score), f64::from(rival));
+                    let logit = score + rivalry * rival + common + by_group[group(output)] + by_output[output];
                     let probability = 1.0 / (1.0 + (-logit).exp());
                     let (error, curvature) = (probability - target[output], probability * (1.0 - probability));
-                    gradient.add(group(output), output, error, curvature, slope * score);
+                    gradient.add(group(output), output, error, curvature, score, rival);
                 }
             }
             let step = |first: f64, second: f64| 0.5 * first / second.max(1e-3);
             log_slope -=
                 step(gradient.slope.0 + SLOPE_PENALTY * log_slope, gradient.slope.1 + SLOPE_PENALTY).clamp(-0.2, 0.2);
+            rivalry -= step(gradient.rivalry.0 + RIVALRY_PENALTY * rivalry, gradient.rivalry.1 + RIVALRY_PENALTY)
+                .clamp(-0.1, 0.1);
             common -= step(gradient.common.0, gradient.common.1).clamp(-1.0, 1.0);
             for (value, (first, second)) in by_group.iter_mut().zip(&gradient.by_group) {
                 *value -= step(first + CATEGORY_PENALTY * *value, second + CATEGORY_PENALTY).clamp(-1.0, 1.0);
@@ -197,6 +216,7 @@ impl Calibration {
             }
         }
         self.slope = log_slope.exp() as f32;
+        self.rivalry = rivalry as f32;
         for output in 0..=scenarios {
             self.offsets[output] = (common + by_group[group(output)] + by_output[output]) as f32;
         }
@@ -204,14 +224,14 @@ impl Calibration {
 
     fn fit_thresholds(&mut self, observations: &[Observation]) {
         let scenarios = self.thresholds.len();
-        let probability =
-            |observation: &Observation, output: usize| sigmoid(self.logit(output, observation.scores[output]));
+        let judged: Vec<(Vec<f32>, f32)> =
+            observations.iter().map(|observation| self.probabilities(&observation.scores)).collect();
         let all: Vec<Vec<(f32, bool)>> = (0..scenarios)
             .map(|scenario| {
-                let pair = |observation: &Observation| {
-                    (probability(observation, scenario), observation.scenarios.contains(&scenario))
+                let pair = |(observation, (probabilities, _)): (&Observation, &(Vec<f32>, f32))| {
+                    (probabilities[scenario], observation.scenarios.contains(&scenario))
                 };
-                observations.iter().map(pair).collect()
+                observations.iter().zip(&judged).map(pair).collect()
             })
             .collect();
         let common = best_threshold(all.iter().flatten().copied());
@@ -223,18 +243,20 @@ impl Calibration {
         let thresholds: Vec<f32> = thresholds.collect();
         let outside = observations
             .iter()
-            .filter(|observation| observation.scenarios.is_empty())
-            .map(|observation| (probability(observation, scenarios), observation.outside));
+            .zip(&judged)
+            .filter(|(observation, _)| observation.scenarios.is_empty())
+            .map(|(observation, (_, outside))| (*outside, observation.outside));
         self.outside_threshold = best_threshold(outside);
         self.thresholds = thresholds;
     }
 }
 
 impl Calibration {
-    /// Probabilities of an observation's scenarios, and of a use outside of them.
-    fn probabilities(&self, observation: &Observation) -> (Vec<f32>, f32) {
-        let outputs = observation.scores.iter().enumerate();
-        let mut probabilities: Vec<f32> = outputs.map(|(output, &score)| sigmoid(self.logit(output, score))).collect();
+    /// Probabilities of the scenarios, and of a use outside of them, from the scores of all outputs.
+    pub fn probabilities(&self, scores: &[f32]) -> (Vec<f32>, f32) {
+        let outputs = scores.iter().zip(rivals(scores)).enumerate();
+        let probability = |(output, (&score, rival))| sigmoid(self.logit(output, score, rival));
+        let mut probabilities: Vec<f32> = outputs.map(probability).collect();
         let outside = probabilities.pop().unwrap_or_default();
         (probabilities, outside)
     }
@@ -245,7 +267,7 @@ impl Calibration {
         let open: Vec<(f32, bool)> = observations
             .iter()
             .filter_map(|observation| {
-                let (probabilities, outside) = self.probabilities(observation);
+                let (probabilities, outside) = self.probabilities(&observation.scores);
                 let likeliest = probabilities.iter().copied().fold(0.0, f32::max);
                 let decision = self.decide(&probabilities, outside);
                 (decision.status == Status::Unspecified).then_some((likeliest, !observation.scenarios.is_empty()))
@@ -270,7 +292,7 @@ impl Calibration {
         let judged: Vec<(Certainty, usize, usize)> = observations
             .iter()
             .map(|observation| {
-                let (probabilities, outside) = self.probabilities(observation);
+                let (probabilities, outside) = self.probabilities(&observation.scores);
                 let Decision { scenarios, certainty, .. } = self.decide(&probabilities, outside);
                 let right = scenarios.iter().filter(|scenario| observation.scenarios.contains(scenario)).count();
                 (certainty, scenarios.len(), right)
@@ -296,6 +318,7 @@ impl Calibration {
 /// First and second derivative of each parameter.
 struct Gradient {
     slope: (f64, f64),
+    rivalry: (f64, f64),
     common: (f64, f64),
     by_group: Vec<(f64, f64)>,
     by_output: Vec<(f64, f64)>,
@@ -305,19 +328,22 @@ impl Gradient {
     fn new(groups: usize, outputs: usize) -> Gradient {
         Gradient {
             slope: (0.0, 0.0),
+            rivalry: (0.0, 0.0),
             common: (0.0, 0.0),
             by_group: vec![(0.0, 0.0); groups],
             by_output: vec![(0.0, 0.0); outputs],
         }
     }
 
-    fn add(&mut self, group: usize, output: usize, error: f64, curvature: f64, by_slope: f64) {
+    fn add(&mut self, group: usize, output: usize, error: f64, curvature: f64, by_slope: f64, by_rivalry: f64) {
         for sum in [&mut self.common, &mut self.by_group[group], &mut self.by_output[output]] {
             sum.0 += error;
             sum.1 += curvature;
         }
-        self.slope.0 += error * by_slope;
-        self.slope.1 += curvature * by_slope * by_slope;
+        for (sum, factor) in [(&mut self.slope, by_slope), (&mut self.rivalry, by_rivalry)] {
+            sum.0 += error * factor;
+            sum.1 += curvature * factor * factor;
+        }
     }
 }
 
@@ -372,6 +398,27 @@ mod tests {
         let calibration = Calibration::fit(&simulated(4000), &[0, 1]);
         assert!((calibration.slope - 2.0).abs() < 0.15, "{calibration:?}");
         assert!(calibration.offsets.iter().all(|offset| (offset + 1.0).abs() < 0.2), "{calibration:?}");
+    }
+
+    #[test]
+    fn rivals_are_the_highest_of_the_other_scenarios() {
+        assert_eq!(rivals(&[1.0, 3.0, 2.0, 9.0]), [3.0, 2.0, 3.0, 3.0]);
+        assert_eq!(rivals(&[2.0, 2.0, 9.0]), [2.0, 2.0, 2.0]);
+        assert_eq!(rivals(&[4.0, 9.0]), [0.0, 4.0]);
+        assert_eq!(rivals(&[9.0]), [0.0]);
+    }
+
+    #[test]
+    fn a_scenario_is_less_likely_beside_a_stronger_one_where_texts_mention_few() {
+        let mut observations = simulated(4000);
+        assert!(Calibration::fit(&observations, &[0, 1]).rivalry.abs() < 0.1, "independent scenarios are no rivals");
+        for Observation { scores, scenarios, .. } in &mut observations {
+            scenarios.retain(|&scenario| scores[scenario] >= scores[1 - scenario]);
+        }
+        let calibration = Calibration::fit(&observations, &[0, 1]);
+        assert!(calibration.rivalry < -0.5, "{calibration:?}");
+        let beside = |rival: f32| calibration.probabilities(&[1.0, rival, -9.0]).0[0];
+        assert!(beside(3.0) < beside(-3.0), "{calibration:?}");
     }
 
     #[test]

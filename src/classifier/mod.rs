@@ -17,7 +17,7 @@ use crate::encoder::{EncodeError, TextEncoder};
 use crate::labels::Status;
 use crate::segment::Span;
 use crate::taxonomy::ScenarioIndex;
-use calibration::{Calibration, Decision, sigmoid};
+use calibration::{Calibration, Decision, rivals, sigmoid};
 use features::TextFeatures;
 use head::PackedHead;
 use similarity::LabelVectors;
@@ -25,7 +25,7 @@ use similarity::LabelVectors;
 /// Most evidence spans kept for one scenario.
 const MAX_EVIDENCE: usize = 2;
 /// Least probability of an evidence clause, as a share of the strongest one's.
-const EVIDENCE_SHARE: f32 = 0.7;
+const EVIDENCE_SHARE: f32 = 0.6;
 
 /// A scenario assigned to a text.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,16 +100,15 @@ pub fn decide(text: &str, features: &TextFeatures, head: &PackedHead, calibratio
     let scores = head.scores(features);
     let outputs = head.outputs();
     let strongest = head::strongest(&scores, outputs);
-    let n_scenarios = outputs - 1;
-    let probability = |output: usize, score: f32| sigmoid(calibration.logit(output, score));
-    let probabilities: Vec<f32> = (0..n_scenarios).map(|output| probability(output, strongest[output])).collect();
-    let outside = probability(n_scenarios, strongest[n_scenarios]);
+    let (probabilities, outside) = calibration.probabilities(&strongest);
+    let rivals = rivals(&strongest);
     let Decision { status, scenarios, certainty } = calibration.decide(&probabilities, outside);
     let assign = |&scenario: &ScenarioIndex| {
         // A clause is evidence when it would carry the scenario alone, and nearly as well as the strongest.
         let threshold = calibration.thresholds[scenario].min(probabilities[scenario]);
         let floor = threshold.max(EVIDENCE_SHARE * probabilities[scenario]);
-        let by_clause = scores.chunks_exact(outputs).map(|scores| probability(scenario, scores[scenario]));
+        let probability = |score: f32| sigmoid(calibration.logit(scenario, score, rivals[scenario]));
+        let by_clause = scores.chunks_exact(outputs).map(|scores| probability(scores[scenario]));
         let evidence = strongest_clauses(text, features, by_clause.collect(), floor, MAX_EVIDENCE);
         Assignment { scenario, probability: probabilities[scenario], evidence }
     };
