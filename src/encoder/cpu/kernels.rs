@@ -13,6 +13,9 @@ const PANEL_VECTORS: usize = 2;
 const CACHE_LINE: usize = 64;
 /// Most values of a tile: 12 rows of 32 columns.
 const MOST_TILE: usize = 384;
+/// Steps of the depth in one turn of a product's loop; with one a turn, counting and loading leave a processor too few slots for its
+/// multiply-adds.
+const STEPS: usize = 4;
 /// Rows of the tiles behind the last full one.
 const FEW_ROWS: usize = 4;
 
@@ -366,40 +369,37 @@ fn sums<S: Simd, const ROWS: usize>(
     panel: &[[S::f32s; PANEL_VECTORS]],
     start: [S::f32s; PANEL_VECTORS],
 ) -> [[S::f32s; PANEL_VECTORS]; ROWS] {
-    let depth = panel.len();
+    let (turns, rest) = panel.as_chunks::<STEPS>();
+    // Known lengths keep checks out of the loops.
+    let mut row_turns = [&[][..]; ROWS];
+    let mut row_rests = [&[][..]; ROWS];
+    for index in 0..ROWS {
+        let (turns_of_row, rest_of_row) = rows[index].as_chunks::<STEPS>();
+        (row_turns[index], row_rests[index]) = (&turns_of_row[..turns.len()], &rest_of_row[..rest.len()]);
+    }
     let mut sums = [start; ROWS];
-    // A known length keeps checks out of the loop.
-    let mut same = [&[][..]; ROWS];
-    for index in 0..ROWS {
-        same[index] = &rows[index][..depth];
-    }
-    const STEPS: usize = 4;
-    let (panel, rest) = panel.as_chunks::<STEPS>();
-    let mut chunks = [&[][..]; ROWS];
-    for index in 0..ROWS {
-        chunks[index] = &same[index].as_chunks::<STEPS>().0[..panel.len()];
-    }
-    for step in 0..panel.len() {
-        for inner in 0..STEPS {
-            let columns = panel[step][inner];
+    for (turn, columns) in turns.iter().enumerate() {
+        for step in 0..STEPS {
             for index in 0..ROWS {
-                let value = simd.splat_f32s(chunks[index][step][inner]);
-                for vector in 0..PANEL_VECTORS {
-                    sums[index][vector] = simd.mul_add_e_f32s(value, columns[vector], sums[index][vector]);
-                }
+                add(simd, row_turns[index][turn][step], &columns[step], &mut sums[index]);
             }
         }
     }
-    let done = depth - rest.len();
     for (step, columns) in rest.iter().enumerate() {
         for index in 0..ROWS {
-            let value = simd.splat_f32s(same[index][done + step]);
-            for vector in 0..PANEL_VECTORS {
-                sums[index][vector] = simd.mul_add_e_f32s(value, columns[vector], sums[index][vector]);
-            }
+            add(simd, row_rests[index][step], columns, &mut sums[index]);
         }
     }
     sums
+}
+
+/// Adds `value · columns`.
+#[inline(always)]
+fn add<S: Simd>(simd: S, value: f32, columns: &[S::f32s; PANEL_VECTORS], sums: &mut [S::f32s; PANEL_VECTORS]) {
+    let value = simd.splat_f32s(value);
+    for vector in 0..PANEL_VECTORS {
+        sums[vector] = simd.mul_add_e_f32s(value, columns[vector], sums[vector]);
+    }
 }
 
 /// 0, 1, 2 and so on.
@@ -663,6 +663,16 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn softmax_keeps_clear_of_denormal_numbers() {
+        for kernels in Kernels::all() {
+            let stride = kernels.padded(70);
+            let mut shares: Vec<f32> = (0..stride).map(|column| -3.0 * column as f32).collect();
+            kernels.softmax(&mut shares, stride, 70, 1.0);
+            assert!(shares[..70].iter().all(|share| share.is_normal()), "{kernels:?} {shares:?}");
         }
     }
 
