@@ -26,7 +26,7 @@ pub const HEAD: &str = "head.safetensors";
 pub const CARD: &str = "README.md";
 
 /// Version of the bundle format that this program reads and writes.
-pub const FORMAT: u32 = 5;
+pub const FORMAT: u32 = 6;
 
 /// What a bundle is, how it was made, and the hashes of its files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -104,6 +104,10 @@ pub struct TrainingRecord {
     pub calibration_texts: Vec<String>,
     /// Number of texts that calibration and thresholds were fitted to.
     pub n_calibration_texts: usize,
+    /// SHA-256 of each file of texts that vote on others, in order; those of calibration vote too where there is one.
+    pub neighbour_texts: Vec<String>,
+    /// Number of texts that vote.
+    pub n_neighbours: usize,
 }
 
 /// Why a bundle cannot be used.

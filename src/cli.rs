@@ -397,6 +397,9 @@ pub struct TrainArgs {
     /// Labelled texts for calibration and thresholds [default: a tenth of the texts, held out]
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub calibrate: Vec<PathBuf>,
+    /// Labelled texts, best real ones, whose labels vote on texts that read like them; with --folds those of --calibrate vote too
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub neighbours: Vec<PathBuf>,
     /// Write predictions on the calibration texts to FILE (JSONL), each by a model that did not learn from the text
     #[arg(long, value_name = "FILE")]
     pub predictions: Option<PathBuf>,

@@ -10,7 +10,7 @@ mod examples;
 mod fit;
 mod words;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ use crate::bundle::{self, BundleError, Manifest, TaxonomyRef, TrainingRecord};
 use crate::classifier::calibration::{Calibration, Observation};
 use crate::classifier::features::{self, TextFeatures, Widths};
 use crate::classifier::head::{Head, PackedHead, strongest};
+use crate::classifier::neighbours::Neighbours;
 use crate::classifier::{Analysis, decide};
 use crate::digest;
 use crate::encoder::bert::{Bert, Weights};
@@ -161,6 +162,8 @@ pub struct Training<'a> {
     /// Texts that calibration and thresholds are fitted to; where there is none, a tenth of `data` is held out, or with
     /// folds each text in turn.
     pub calibration: TrainingData<'a>,
+    /// Texts whose labels vote on texts that read like them; where there are any and folds, those of calibration vote too.
+    pub neighbours: TrainingData<'a>,
     /// The taxonomy that the texts are coded with.
     pub taxonomy: &'a Taxonomy,
     /// How to train.
@@ -187,13 +190,17 @@ impl Training<'_> {
         if self.options.folds > 1 {
             for (learned, unseen) in folds(&held_out, self.options.folds, &mut random) {
                 let scratch = tempfile::tempdir().map_err(|source| TrainError::Scratch { source })?;
+                let voters = voters(self.neighbours.texts, &learned, &unseen);
                 let texts: Vec<&LabelledText> = fitted.iter().copied().chain(learned).collect();
-                self.write(scratch.path(), &texts, unseen.len(), &mut known, progress)?;
+                self.write(scratch.path(), &texts, &voters, unseen.len(), &mut known, progress)?;
                 judged.push(self.judge(scratch.path(), unseen, &mut known)?);
             }
             fitted.extend(&held_out);
         }
-        let (mut files, manifest) = self.write(directory, &fitted, held_out.len(), &mut known, progress)?;
+        let (learned, unseen) =
+            if self.options.folds > 1 { (&held_out[..], &[][..]) } else { (&[][..], &held_out[..]) };
+        let voters = voters(self.neighbours.texts, learned, unseen);
+        let (mut files, manifest) = self.write(directory, &fitted, &voters, held_out.len(), &mut known, progress)?;
         if self.options.folds <= 1 {
             judged.push(self.judge(directory, held_out, &mut known)?);
         }
@@ -210,16 +217,42 @@ impl Training<'_> {
         &self,
         directory: &Path,
         texts: &[&LabelledText],
+        voters: &[&LabelledText],
         n_held_out: usize,
         known: &mut Known,
         progress: &mut dyn FnMut(EpochReport),
     ) -> Result<(BTreeMap<String, Vec<u8>>, Manifest), TrainError> {
         // Every fold starts from the same weights and sees its texts in the same order.
         let mut random = ChaCha8Rng::seed_from_u64(self.options.seed);
-        let files = self.fit(texts, &mut random, known, progress)?;
-        let manifest = self.manifest(texts.len(), n_held_out)?;
+        let (mut files, mut head) = self.fit(texts, &mut random, known, progress)?;
+        files.insert(bundle::HEAD.to_owned(), head.serialize());
+        let manifest = self.manifest(texts.len(), n_held_out, voters.len())?;
         bundle::write(directory, manifest.clone(), &files)?;
+        if !voters.is_empty() {
+            // Remembered as the encoder sees them that was just written.
+            let (encoder, _) = bundle::Bundle::open(directory)?.parts(&Backend::exact(self.device))?;
+            let features = self.features(voters, &encoder, known).map_err(|error| self.failed(error))?;
+            let (widths, outputs) = (head.widths, head.outputs());
+            let documents = features.iter().map(|features| features.document.as_slice());
+            let labels = voters.iter().map(|text| self.labels(text));
+            head.neighbours = Some(Neighbours::new(documents.zip(labels), widths, outputs));
+            files.insert(bundle::HEAD.to_owned(), head.serialize());
+            bundle::write(directory, manifest.clone(), &files)?;
+        }
         Ok((files, manifest))
+    }
+
+    /// For each output whether a text has its label.
+    fn labels(&self, text: &LabelledText) -> Vec<bool> {
+        let mut labels = vec![false; self.taxonomy.len() + 1];
+        text.scenarios.iter().filter_map(|&id| self.taxonomy.position(id)).for_each(|scenario| labels[scenario] = true);
+        labels[self.taxonomy.len()] = text.status() == Status::Outside;
+        labels
+    }
+
+    /// The encoder failed behind the last epoch.
+    fn failed(&self, error: EncodeError) -> TrainError {
+        TrainError::Compute { epoch: self.options.epochs, source: error.source }
     }
 
     /// The head of a bundle as it is stored and read back, rounded to 16 and 8 bits, with the features of texts that it has not
@@ -231,20 +264,18 @@ impl Training<'_> {
         known: &mut Known,
     ) -> Result<Judged<'t>, TrainError> {
         let (encoder, head) = bundle::Bundle::open(directory)?.parts(&Backend::exact(self.device))?;
-        let features = self
-            .features(&texts, &encoder, known)
-            .map_err(|error| TrainError::Compute { epoch: self.options.epochs, source: error.source })?;
+        let features = self.features(&texts, &encoder, known).map_err(|error| self.failed(error))?;
         Ok(Judged { head, texts, features })
     }
 
-    /// Trains head and, where asked for, encoder; returns the bundle's files but for the manifest.
+    /// Trains head and, where asked for, encoder; returns the encoder's files and the head.
     fn fit(
         &self,
         texts: &[&LabelledText],
         random: &mut ChaCha8Rng,
         known: &mut Known,
         progress: &mut dyn FnMut(EpochReport),
-    ) -> Result<BTreeMap<String, Vec<u8>>, TrainError> {
+    ) -> Result<(BTreeMap<String, Vec<u8>>, Head), TrainError> {
         let Training { taxonomy, options, device, .. } = *self;
         let compute = |epoch| move |source| TrainError::Compute { epoch, source };
         let checkpoint = Checkpoint::open(self.encoder)?;
@@ -282,13 +313,11 @@ impl Training<'_> {
             trainer.run(&variables, random, progress)?;
             heads.push(head.export().map_err(compute(options.epochs))?);
         }
-        let mut files = encoder_files(self.encoder, &variables)?;
         let mut head = Head::average(&heads);
         if options.buckets > 0 {
             head = head.mix(words::fit(texts, taxonomy, options.buckets, options.seed), options.word_share);
         }
-        files.insert(bundle::HEAD.to_owned(), head.serialize());
-        Ok(files)
+        Ok((encoder_files(self.encoder, &variables)?, head))
     }
 
     /// Features of texts, computed in pieces. Those of a frozen encoder are computed once for all folds.
@@ -311,7 +340,12 @@ impl Training<'_> {
         Ok(texts.iter().map(|text| Arc::clone(&known[&text.text])).collect())
     }
 
-    fn manifest(&self, n_texts: usize, n_calibration_texts: usize) -> Result<Manifest, TrainError> {
+    fn manifest(
+        &self,
+        n_texts: usize,
+        n_calibration_texts: usize,
+        n_neighbours: usize,
+    ) -> Result<Manifest, TrainError> {
         let Training { taxonomy, options, .. } = *self;
         let digests = |files: &[PathBuf]| files.iter().map(|file| file_digest(file)).collect::<Result<Vec<_>, _>>();
         Ok(Manifest {
@@ -338,6 +372,8 @@ impl Training<'_> {
                 n_texts,
                 calibration_texts: digests(self.calibration.files)?,
                 n_calibration_texts,
+                neighbour_texts: digests(self.neighbours.files)?,
+                n_neighbours,
             },
             calibration: Calibration::identity(taxonomy.len()),
             files: BTreeMap::new(),
@@ -364,6 +400,7 @@ impl<'t> Judged<'t> {
     fn observations(&self, taxonomy: &Taxonomy) -> impl Iterator<Item = Observation> {
         self.texts.iter().zip(&self.features).map(|(text, features)| Observation {
             scores: strongest(&self.head.scores(features), taxonomy.len() + 1),
+            votes: self.head.votes(features),
             scenarios: text.scenarios.iter().filter_map(|&id| taxonomy.position(id)).collect(),
             outside: text.status() == Status::Outside,
         })
@@ -407,10 +444,26 @@ fn folds<'a>(
     (0..count).map(part).filter(|(_, judged): &(Vec<_>, Vec<_>)| !judged.is_empty()).collect()
 }
 
+/// The texts that vote: those given and, where there are any, those `learned` from calibration; none that is akin to one that is
+/// to be judged.
+fn voters<'a>(
+    given: &'a [LabelledText],
+    learned: &[&'a LabelledText],
+    unseen: &[&LabelledText],
+) -> Vec<&'a LabelledText> {
+    if given.is_empty() {
+        return Vec::new();
+    }
+    let left_out: HashSet<&str> = unseen.iter().map(|text| key(text)).collect();
+    let akin = |text: &&LabelledText| left_out.contains(key(text));
+    let voters = given.iter().chain(learned.iter().copied()).filter(|text| !akin(text));
+    voters.map(|text| (text.text.as_str(), text)).collect::<BTreeMap<_, _>>().into_values().collect()
+}
+
 /// Holds out a tenth of the texts; texts of one pair or group stay together.
 fn split<'a>(texts: &'a [LabelledText], random: &mut ChaCha8Rng) -> (Vec<&'a LabelledText>, Vec<&'a LabelledText>) {
     let keys = shuffled_keys(texts.iter(), random);
-    let held: std::collections::HashSet<&str> = keys.iter().take(keys.len() / 10).copied().collect();
+    let held: HashSet<&str> = keys.iter().take(keys.len() / 10).copied().collect();
     texts.iter().partition(|text| !held.contains(key(text)))
 }
 
@@ -507,18 +560,33 @@ mod tests {
         assert!(is_evidence(&found[1], (15, 21)));
     }
 
-    #[test]
-    fn pairs_stay_together_when_texts_are_held_out() {
-        let text = |id: usize| LabelledText {
+    /// A text whose id is a number, in a pair with the one before or behind it.
+    fn text(id: usize) -> LabelledText {
+        LabelledText {
             id: id.to_string(),
             lang: None,
-            text: "a".to_owned(),
+            text: format!("text {id}"),
             status: None,
             scenarios: vec![],
             evidence: BTreeMap::new(),
             group: None,
             pair: Some((id / 2).to_string()),
-        };
+        }
+    }
+
+    #[test]
+    fn no_text_votes_on_its_like() {
+        let texts: Vec<LabelledText> = (0..10).map(text).collect();
+        let ids = |voters: Vec<&LabelledText>| voters.iter().map(|text| text.id.clone()).collect::<Vec<_>>().concat();
+        let (learned, unseen) = ([&texts[4], &texts[5], &texts[6]], [&texts[2], &texts[7]]);
+        // 2 and 7 are judged, and 3 and 6 are their pairs.
+        assert_eq!(ids(voters(&texts[..4], &learned, &unseen)), "0145");
+        assert_eq!(ids(voters(&texts[..5], &learned, &[])), "0123456", "a text that was given twice votes once");
+        assert!(voters(&[], &learned, &unseen).is_empty(), "texts of calibration vote only beside others");
+    }
+
+    #[test]
+    fn pairs_stay_together_when_texts_are_held_out() {
         let texts: Vec<LabelledText> = (0..100).map(text).collect();
         let (fitted, held) = split(&texts, &mut ChaCha8Rng::seed_from_u64(1));
         assert_eq!((fitted.len(), held.len()), (90, 10));

@@ -1880,9 +1880,9 @@ fn bundles_that_cannot_be_used_are_named() {
     workspace.file("table.csv", "id,text\n1,triages outpatients\n").file("tiny/taxonomy.toml", TINY);
     workspace.file("bare/README.md", "no bundle");
     workspace.file(&format!("broken/{MANIFEST}"), "{");
-    workspace.file(&format!("future/{MANIFEST}"), r#"{"format":6}"#);
+    workspace.file(&format!("future/{MANIFEST}"), r#"{"format":7}"#);
     workspace.file(&format!("other/{MANIFEST}"), r#"{"name":"of another program"}"#);
-    workspace.file(&format!("partial/{MANIFEST}"), r#"{"format":5,"name":"partial"}"#);
+    workspace.file(&format!("partial/{MANIFEST}"), r#"{"format":6,"name":"partial"}"#);
     copy_bundle(&workspace, "changed");
     let mut head = std::fs::read(workspace.path("changed").join(HEAD)).expect("copied");
     *head.last_mut().expect("a head has bytes") ^= 1;
@@ -1918,11 +1918,11 @@ fn bundles_that_cannot_be_used_are_named() {
 
     $ medscenario model verify future
     exit status 1, no output
-    error: `manifest.json` of bundle `future` cannot be used: its format is 6, and this program reads format 5; train the bundle again
+    error: `manifest.json` of bundle `future` cannot be used: its format is 7, and this program reads format 6; train the bundle again
 
     $ medscenario model verify other
     exit status 1, no output
-    error: `manifest.json` of bundle `other` cannot be used: its format is none, and this program reads format 5; train the bundle again
+    error: `manifest.json` of bundle `other` cannot be used: its format is none, and this program reads format 6; train the bundle again
 
     $ medscenario model verify partial
     exit status 1, no output

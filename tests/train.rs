@@ -99,7 +99,8 @@ fn the_same_seed_gives_the_same_bundle_and_another_seed_another() {
     let directory = workspace();
     for mode in [vec!["--freeze-encoder"], vec![]] {
         let name = |suffix: &str| format!("{}-{suffix}", mode.len());
-        let with = |extra: &[&'static str]| [&["--epochs", "3"], &mode[..], extra].concat();
+        let with =
+            |extra: &[&'static str]| [&["--epochs", "3", "--neighbours", "labels.jsonl"], &mode[..], extra].concat();
         train(directory.path(), &name("a"), &with(&["--seed", "7", "--jobs", "1"]));
         train(directory.path(), &name("b"), &with(&["--seed", "7", "--jobs", "3"]));
         train(directory.path(), &name("c"), &with(&["--seed", "8"]));
@@ -149,6 +150,7 @@ fn folds_learn_from_the_calibration_texts_too_and_repeat() {
     fs::write(directory.path().join("labels.jsonl"), first).expect("written");
     fs::write(directory.path().join("more.jsonl"), second).expect("written");
     let folds = ["--epochs", "3", "--freeze-encoder", "--calibrate", "more.jsonl", "--folds", "4"];
+    let folds = [&folds[..], &["--neighbours", "labels.jsonl"]].concat();
     train(directory.path(), "a", &[&folds[..], &["--jobs", "1"]].concat());
     train(directory.path(), "b", &[&folds[..], &["--jobs", "3"]].concat());
     assert_eq!(files(&directory.path().join("a")), files(&directory.path().join("b")));
@@ -156,6 +158,8 @@ fn folds_learn_from_the_calibration_texts_too_and_repeat() {
         serde_json::from_slice(&files(&directory.path().join("a"))["manifest.json"]).expect("JSON");
     assert_eq!(manifest["training"]["n_texts"], 24, "12 texts to learn from and 12 to calibrate on");
     assert_eq!(manifest["training"]["n_calibration_texts"], 12);
+    assert_eq!(manifest["training"]["n_neighbours"], 24, "those of calibration vote too");
+    assert_eq!(manifest["training"]["neighbour_texts"].as_array().map(Vec::len), Some(1));
 }
 
 #[test]

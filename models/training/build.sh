@@ -20,4 +20,5 @@ python3 "$root/models/training/pretrain.py" export --out "$work" --to "$work/enc
 CANDLE_NUM_THREADS=1 "$root/target/release/medscenario" train "$root"/data/training/*.jsonl "$root/data/training/products/products.jsonl" \
   --encoder "$work/encoder" --freeze-encoder --epochs 5 --head-rate 2e-3 --folds 2 \
   --calibrate "$root/eval/gold/dev-zh.jsonl" "$root/eval/gold/dev-en.jsonl" "$root/data/training/products/calibration.jsonl" \
+  --neighbours "$root/data/training/products/products.jsonl" \
   --name default --output "$output"

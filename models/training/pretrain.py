@@ -385,6 +385,20 @@ def spans(text):
     return found or [(0, len(text))]
 
 
+class Outputs:
+    """What the last stage learns to score: the scenarios, a use outside of them, and the categories, which bring scenarios that
+    are told apart by their user alone nearer to each other. The bundle's head has no categories."""
+
+    def __init__(self):
+        entries = taxonomy()
+        categories = sorted({entry["category"] for entry in entries})
+        self.outside = len(entries)
+        self.count = len(entries) + 1 + len(categories)
+        self.of = {
+            entry["id"]: [column, self.outside + 1 + categories.index(entry["category"])] for column, entry in enumerate(entries)
+        }
+
+
 class Example:
     """Token ids of a text, the clause that each token stands in, and what clauses and text should score."""
 
@@ -400,22 +414,22 @@ class Example:
         for row, (_, _, tokens) in enumerate(pieces):
             for token in tokens:
                 self.clause[token] = row
-        self.clause_target = torch.zeros(self.count, len(outputs) + 1)
-        self.text_target = torch.zeros(len(outputs) + 1)
+        self.clause_target = torch.zeros(self.count, outputs.count)
+        self.text_target = torch.zeros(outputs.count)
         self.clauses_known = text["status"] != "outside"
         for scenario in text["scenarios"]:
-            column, marked = outputs[scenario], False
-            self.text_target[column] = 1
+            columns, marked = outputs.of[scenario], False
+            self.text_target[columns] = 1
             for quote in text["evidence"].get(str(scenario), []):
                 start = text["text"].find(quote)
                 for row, (a, b, _) in enumerate(pieces):
                     overlap = min(b, start + len(quote)) - max(a, start)
                     if overlap > 0 and (3 * overlap >= b - a or 3 * overlap >= len(quote)):
-                        self.clause_target[row, column] = 1
+                        self.clause_target[row, columns] = 1
                         marked = True
             self.clauses_known &= marked
         if text["status"] == "outside":
-            self.text_target[-1] = 1
+            self.text_target[outputs.outside] = 1
 
 
 class Coder(nn.Module):
@@ -496,9 +510,9 @@ def train_task(out, epochs):
     student.load_state_dict(torch.load(out / "student.pt")["student"])
     # torch's fused attention takes half of a step's time on the CPU.
     student.bert.set_attn_implementation("eager")
-    outputs = {entry["id"]: column for column, entry in enumerate(taxonomy())}
+    outputs = Outputs()
     examples = [Example(tokenizer, text, outputs) for text in training_texts("*.jsonl", "products/products.jsonl")]
-    coder = Coder(student.bert, len(outputs) + 1)
+    coder = Coder(student.bert, outputs.count)
     decayed = lambda name: not (name.endswith("bias") or "LayerNorm" in name)
     groups = [
         {"params": [p for name, p in coder.bert.named_parameters() if decayed(name)], "lr": 3e-4, "weight_decay": 0.01},

@@ -2,7 +2,8 @@
 //!
 //! Platt scaling (Platt 1999) with one slope for all outputs and an offset per category and per scenario. Offsets are
 //! penalised, so that a rare scenario stays near its category and a rare category near the whole. Beside its own score an output
-//! heeds that of its strongest rival: few texts mention many scenarios, so that a second one needs more to be believed.
+//! heeds that of its strongest rival: few texts mention many scenarios, so that a second one needs more to be believed. It heeds, too,
+//! what labelled texts like this one say.
 
 use std::borrow::Cow;
 
@@ -14,6 +15,7 @@ use crate::taxonomy::ScenarioIndex;
 /// Penalties: how many observations it takes to move away from the level above.
 const SLOPE_PENALTY: f64 = 2.0;
 const RIVALRY_PENALTY: f64 = 20.0;
+const VOTES_PENALTY: f64 = 20.0;
 const CATEGORY_PENALTY: f64 = 1.0;
 const SCENARIO_PENALTY: f64 = 2.0;
 
@@ -27,6 +29,8 @@ pub struct Calibration {
     pub slope: f32,
     /// Factor of the score of an output's strongest rival, as [`rivals`] gives it.
     pub rivalry: f32,
+    /// Factor of the votes of neighbours for an output.
+    pub votes: f32,
     /// Added to the scaled scores of each output.
     pub offsets: Vec<f32>,
     /// Probability from which a scenario is assigned.
@@ -86,6 +90,8 @@ fn certainty(probabilities: &[f32], thresholds: &[f32]) -> Certainty {
 pub struct Observation {
     /// One score per output.
     pub scores: Vec<f32>,
+    /// For each output the votes of neighbours; 0 where there are none.
+    pub votes: Vec<f32>,
     /// Positions of the coded scenarios.
     pub scenarios: Vec<ScenarioIndex>,
     /// Whether the text was coded `outside`.
@@ -114,6 +120,7 @@ impl Calibration {
         Calibration {
             slope: 1.0,
             rivalry: 0.0,
+            votes: 0.0,
             offsets: vec![0.0; scenarios + 1],
             thresholds: vec![0.5; scenarios],
             outside_threshold: 0.5,
@@ -122,9 +129,9 @@ impl Calibration {
         }
     }
 
-    /// The calibrated logit of an output's score, beside its strongest rival's.
-    pub fn logit(&self, output: usize, score: f32, rival: f32) -> f32 {
-        self.slope * score + self.rivalry * rival + self.offsets[output]
+    /// The calibrated logit of an output's score, beside its strongest rival's and the votes for it.
+    pub fn logit(&self, output: usize, score: f32, rival: f32, votes: f32) -> f32 {
+        self.slope * score + self.rivalry * rival + self.votes * votes + self.offsets[output]
     }
 
     /// Decides on a text by the probabilities of its scenarios and of a use outside of them.
@@ -153,10 +160,10 @@ impl Calibration {
         Decision { status, scenarios, certainty: certainty(probabilities, &thresholds) }
     }
 
-    /// Fits slope, offsets and thresholds. `categories` gives the group of each scenario.
+    /// Fits factors, offsets and thresholds. `categories` gives the group of each scenario.
     ///
     /// # Panics
-    /// If an observation has another number of scores than `categories` has scenarios plus one.
+    /// If an observation has another number of scores or votes than `categories` has scenarios plus one.
     pub fn fit(observations: &[Observation], categories: &[usize]) -> Calibration {
         let scenarios = categories.len();
         let mut calibration = Calibration::identity(scenarios);
@@ -179,6 +186,7 @@ impl Calibration {
             .iter()
             .map(|observation| {
                 assert_eq!(observation.scores.len(), scenarios + 1, "one score per scenario and one for outside");
+                assert_eq!(observation.votes.len(), scenarios + 1, "votes for each scenario and for outside");
                 let mut target = vec![0.0; scenarios + 1];
                 observation.scenarios.iter().for_each(|&scenario| target[scenario] = 1.0);
                 target[scenarios] = f64::from(u8::from(observation.outside));
@@ -186,27 +194,31 @@ impl Calibration {
             })
             .collect();
         let rivals: Vec<Vec<f32>> = observations.iter().map(|observation| rivals(&observation.scores)).collect();
-        let (mut log_slope, mut rivalry, mut common) = (0.0f64, 0.0f64, 0.0f64);
+        let (mut log_slope, mut rivalry, mut votes, mut common) = (0.0f64, 0.0f64, 0.0f64, 0.0f64);
         let mut by_group = vec![0.0f64; groups + 1];
         let mut by_output = vec![0.0f64; scenarios + 1];
-        // Newton steps with a diagonal Hessian, damped: the problem is convex in all but the slope, and small.
-        for _ in 0..400 {
+        // Newton steps with a diagonal Hessian: the problem is convex in all but the slope, and small. Six parameters at most move
+        // one logit, so that a quarter of each step never overshoots by more than it gains.
+        for _ in 0..600 {
             let slope = log_slope.exp();
             let mut gradient = Gradient::new(groups + 1, scenarios + 1);
             for ((observation, rivals), target) in observations.iter().zip(&rivals).zip(&targets) {
-                for (output, (&score, &rival)) in observation.scores.iter().zip(rivals).enumerate() {
-                    let (score, rival) = (slope * f64::from(score), f64::from(rival));
-                    let logit = score + rivalry * rival + common + by_group[group(output)] + by_output[output];
+                let inputs = observation.scores.iter().zip(rivals).zip(&observation.votes);
+                for (output, ((&score, &rival), &voted)) in inputs.enumerate() {
+                    let (score, rival, voted) = (slope * f64::from(score), f64::from(rival), f64::from(voted));
+                    let offset = common + by_group[group(output)] + by_output[output];
+                    let logit = score + rivalry * rival + votes * voted + offset;
                     let probability = 1.0 / (1.0 + (-logit).exp());
                     let (error, curvature) = (probability - target[output], probability * (1.0 - probability));
-                    gradient.add(group(output), output, error, curvature, score, rival);
+                    gradient.add(group(output), output, error, curvature, [score, rival, voted]);
                 }
             }
-            let step = |first: f64, second: f64| 0.5 * first / second.max(1e-3);
+            let step = |first: f64, second: f64| 0.25 * first / second.max(1e-3);
             log_slope -=
                 step(gradient.slope.0 + SLOPE_PENALTY * log_slope, gradient.slope.1 + SLOPE_PENALTY).clamp(-0.2, 0.2);
             rivalry -= step(gradient.rivalry.0 + RIVALRY_PENALTY * rivalry, gradient.rivalry.1 + RIVALRY_PENALTY)
                 .clamp(-0.1, 0.1);
+            votes -= step(gradient.votes.0 + VOTES_PENALTY * votes, gradient.votes.1 + VOTES_PENALTY).clamp(-0.1, 0.1);
             common -= step(gradient.common.0, gradient.common.1).clamp(-1.0, 1.0);
             for (value, (first, second)) in by_group.iter_mut().zip(&gradient.by_group) {
                 *value -= step(first + CATEGORY_PENALTY * *value, second + CATEGORY_PENALTY).clamp(-1.0, 1.0);
@@ -217,6 +229,7 @@ impl Calibration {
         }
         self.slope = log_slope.exp() as f32;
         self.rivalry = rivalry as f32;
+        self.votes = votes as f32;
         for output in 0..=scenarios {
             self.offsets[output] = (common + by_group[group(output)] + by_output[output]) as f32;
         }
@@ -224,8 +237,10 @@ impl Calibration {
 
     fn fit_thresholds(&mut self, observations: &[Observation]) {
         let scenarios = self.thresholds.len();
-        let judged: Vec<(Vec<f32>, f32)> =
-            observations.iter().map(|observation| self.probabilities(&observation.scores)).collect();
+        let judged: Vec<(Vec<f32>, f32)> = observations
+            .iter()
+            .map(|observation| self.probabilities(&observation.scores, &observation.votes))
+            .collect();
         let all: Vec<Vec<(f32, bool)>> = (0..scenarios)
             .map(|scenario| {
                 let pair = |(observation, (probabilities, _)): (&Observation, &(Vec<f32>, f32))| {
@@ -252,10 +267,10 @@ impl Calibration {
 }
 
 impl Calibration {
-    /// Probabilities of the scenarios, and of a use outside of them, from the scores of all outputs.
-    pub fn probabilities(&self, scores: &[f32]) -> (Vec<f32>, f32) {
-        let outputs = scores.iter().zip(rivals(scores)).enumerate();
-        let probability = |(output, (&score, rival))| sigmoid(self.logit(output, score, rival));
+    /// Probabilities of the scenarios, and of a use outside of them, from the scores of all outputs and the votes for them.
+    pub fn probabilities(&self, scores: &[f32], votes: &[f32]) -> (Vec<f32>, f32) {
+        let outputs = scores.iter().zip(rivals(scores)).zip(votes).enumerate();
+        let probability = |(output, ((&score, rival), &votes))| sigmoid(self.logit(output, score, rival, votes));
         let mut probabilities: Vec<f32> = outputs.map(probability).collect();
         let outside = probabilities.pop().unwrap_or_default();
         (probabilities, outside)
@@ -267,7 +282,7 @@ impl Calibration {
         let open: Vec<(f32, bool)> = observations
             .iter()
             .filter_map(|observation| {
-                let (probabilities, outside) = self.probabilities(&observation.scores);
+                let (probabilities, outside) = self.probabilities(&observation.scores, &observation.votes);
                 let likeliest = probabilities.iter().copied().fold(0.0, f32::max);
                 let decision = self.decide(&probabilities, outside);
                 (decision.status == Status::Unspecified).then_some((likeliest, !observation.scenarios.is_empty()))
@@ -292,7 +307,7 @@ impl Calibration {
         let judged: Vec<(Certainty, usize, usize)> = observations
             .iter()
             .map(|observation| {
-                let (probabilities, outside) = self.probabilities(&observation.scores);
+                let (probabilities, outside) = self.probabilities(&observation.scores, &observation.votes);
                 let Decision { scenarios, certainty, .. } = self.decide(&probabilities, outside);
                 let right = scenarios.iter().filter(|scenario| observation.scenarios.contains(scenario)).count();
                 (certainty, scenarios.len(), right)
@@ -319,6 +334,7 @@ impl Calibration {
 struct Gradient {
     slope: (f64, f64),
     rivalry: (f64, f64),
+    votes: (f64, f64),
     common: (f64, f64),
     by_group: Vec<(f64, f64)>,
     by_output: Vec<(f64, f64)>,
@@ -329,20 +345,22 @@ impl Gradient {
         Gradient {
             slope: (0.0, 0.0),
             rivalry: (0.0, 0.0),
+            votes: (0.0, 0.0),
             common: (0.0, 0.0),
             by_group: vec![(0.0, 0.0); groups],
             by_output: vec![(0.0, 0.0); outputs],
         }
     }
 
-    fn add(&mut self, group: usize, output: usize, error: f64, curvature: f64, by_slope: f64, by_rivalry: f64) {
+    /// Adds one output of a text; `inputs` are what slope, rivalry and votes are the factors of.
+    fn add(&mut self, group: usize, output: usize, error: f64, curvature: f64, inputs: [f64; 3]) {
         for sum in [&mut self.common, &mut self.by_group[group], &mut self.by_output[output]] {
             sum.0 += error;
             sum.1 += curvature;
         }
-        for (sum, factor) in [(&mut self.slope, by_slope), (&mut self.rivalry, by_rivalry)] {
-            sum.0 += error * factor;
-            sum.1 += curvature * factor * factor;
+        for (sum, input) in [&mut self.slope, &mut self.rivalry, &mut self.votes].into_iter().zip(inputs) {
+            sum.0 += error * input;
+            sum.1 += curvature * input * input;
         }
     }
 }
@@ -388,7 +406,7 @@ mod tests {
                 let positive: Vec<bool> =
                     scores.iter().map(|score| random.random::<f32>() < sigmoid(2.0 * score - 1.0)).collect();
                 let scenarios = (0..2).filter(|&scenario| positive[scenario]).collect();
-                Observation { scores, scenarios, outside: positive[2] }
+                Observation { scores, votes: vec![0.0; 3], scenarios, outside: positive[2] }
             })
             .collect()
     }
@@ -417,8 +435,28 @@ mod tests {
         }
         let calibration = Calibration::fit(&observations, &[0, 1]);
         assert!(calibration.rivalry < -0.5, "{calibration:?}");
-        let beside = |rival: f32| calibration.probabilities(&[1.0, rival, -9.0]).0[0];
+        let beside = |rival: f32| calibration.probabilities(&[1.0, rival, -9.0], &[0.0; 3]).0[0];
         assert!(beside(3.0) < beside(-3.0), "{calibration:?}");
+    }
+
+    #[test]
+    fn what_neighbours_say_counts_as_far_as_it_proves_true() {
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(8);
+        let mut observations = simulated(4000);
+        assert_eq!(Calibration::fit(&observations, &[0, 1]).votes, 0.0, "nobody voted");
+        // Votes at random say nothing; then the log-odds of the first scenario are 2 * score + votes - 1.
+        observations.iter_mut().for_each(|one| one.votes.fill_with(|| random.random_range(0.0..4.0)));
+        let calibration = Calibration::fit(&observations, &[0, 1]);
+        assert!(calibration.votes.abs() < 0.1, "{calibration:?}");
+        for Observation { scores, votes, scenarios, outside } in &mut observations {
+            let mut truth =
+                |output: usize| random.random::<f32>() < sigmoid(2.0 * scores[output] + votes[output] - 1.0);
+            *scenarios = (0..2).filter(|&scenario| truth(scenario)).collect();
+            *outside = truth(2);
+        }
+        let calibration = Calibration::fit(&observations, &[0, 1]);
+        assert!((calibration.votes - 1.0).abs() < 0.15 && (calibration.slope - 2.0).abs() < 0.2, "{calibration:?}");
+        assert!(calibration.offsets.iter().all(|offset| (offset + 1.0).abs() < 0.3), "{calibration:?}");
     }
 
     #[test]
@@ -427,6 +465,7 @@ mod tests {
         for observation in &mut observations {
             let rare = observation.scores[0] - 8.0;
             observation.scores.insert(1, rare);
+            observation.votes.push(0.0);
             observation.scenarios =
                 observation.scenarios.iter().map(|&scenario| if scenario == 1 { 2 } else { 0 }).collect();
         }
@@ -456,6 +495,7 @@ mod tests {
     fn texts_are_accepted_up_to_the_certainty_at_which_they_are_precise() {
         let observation = |score: f32, right: bool| Observation {
             scores: vec![score, -30.0],
+            votes: vec![0.0; 2],
             scenarios: if right { vec![0] } else { vec![] },
             outside: false,
         };
@@ -500,6 +540,7 @@ mod tests {
     fn the_use_threshold_parts_texts_with_a_scenario_from_those_without() {
         let observation = |score: f32, coded: bool| Observation {
             scores: vec![score, -30.0],
+            votes: vec![0.0; 2],
             scenarios: if coded { vec![0] } else { vec![] },
             outside: false,
         };

@@ -7,6 +7,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
 use super::features::{TextFeatures, Widths};
+use super::neighbours::Neighbours;
 use super::words::WordModel;
 use crate::encoder::cpu::kernels::{Activation, Kernels, Panels, Rows};
 use crate::encoder::weights::{Bytes, Tensors};
@@ -36,6 +37,8 @@ pub struct Head {
     pub lexical: Vec<f32>,
     /// What the words of the whole text add to the scores of each clause; `None` where words are not used.
     pub words: Option<WordModel>,
+    /// Texts that vote beside the scores; `None` where there are none.
+    pub neighbours: Option<Neighbours>,
 }
 
 impl Head {
@@ -62,7 +65,8 @@ impl Head {
         }
     }
 
-    /// One head whose scores are the means of the scores of heads of equal shape, without words: their units side by side.
+    /// One head whose scores are the means of the scores of heads of equal shape, without words or neighbours: their units
+    /// side by side.
     ///
     /// # Panics
     /// Without a head, or if their shapes differ.
@@ -90,6 +94,7 @@ impl Head {
             second_bias: mean(&|head| &head.second_bias),
             lexical: mean(&|head| &head.lexical),
             words: None,
+            neighbours: None,
         }
     }
 
@@ -154,8 +159,9 @@ impl Head {
                 return Err(format!("tensor `{weight}` has shape {shape:?}; expected {expected:?}"));
             }
             let scales = tensors.read(&format!("{name}.scale"), &[outputs])?;
-            let steps = tensors.read_bytes(&weight, &expected)?;
-            Ok(steps.iter().zip(scales.iter().cycle()).map(|(&step, scale)| f32::from(step) * scale).collect())
+            let steps = tensors.read_bytes(&weight, &expected, Dtype::I8)?;
+            let value = |(&step, scale): (&u8, &f32)| f32::from(i8::from_le_bytes([step])) * scale;
+            Ok(steps.iter().zip(scales.iter().cycle()).map(value).collect())
         };
         let lexical = match tensors.shape("lexical.weight") {
             None => Vec::new(),
@@ -174,7 +180,19 @@ impl Head {
                 return Err(format!("tensor `words.idf` has shape {shape:?}; expected 1 dimension that is not empty"));
             }
         };
-        Ok(Head { widths, units, clause_weights, document_weights, first_bias, second, second_bias, lexical, words })
+        let neighbours = Neighbours::parse(&tensors, widths, outputs)?;
+        Ok(Head {
+            widths,
+            units,
+            clause_weights,
+            document_weights,
+            first_bias,
+            second,
+            second_bias,
+            lexical,
+            words,
+            neighbours,
+        })
     }
 
     /// The head as a safetensors file. Matrices are stored in 16 bits, those over words, of clauses and
@@ -225,6 +243,7 @@ impl Head {
                 ("words.bias", Dtype::F32, vec![outputs], single(bias)),
             ]);
         }
+        tensors.extend(self.neighbours.iter().flat_map(Neighbours::tensors));
         let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
             let view = TensorView::new(*dtype, shape.clone(), bytes).expect("the shapes of a head fit together");
             (*name, view)
@@ -251,6 +270,14 @@ impl PackedHead {
     /// Widths of the vectors that it reads.
     pub fn widths(&self) -> Widths {
         self.head.widths
+    }
+
+    /// What the neighbours say of each output, as [`Neighbours::votes`] gives it; 0 where there are none.
+    pub fn votes(&self, features: &TextFeatures) -> Vec<f32> {
+        match &self.head.neighbours {
+            Some(neighbours) => neighbours.votes(&features.document, self.head.widths),
+            None => vec![0.0; self.outputs()],
+        }
     }
 
     /// Row-major `[clauses, outputs]` scores.
@@ -305,6 +332,13 @@ mod tests {
             second_bias: vec![0.0, 1.0],
             lexical: vec![1.27, 0.0, 0.0, 0.0],
             words: Some(WordModel { idf: vec![1.0, 2.0], weights: vec![12.7, 0.0, -12.7, 12.7], bias: vec![0.5, 0.0] }),
+            neighbours: Some(Neighbours::new(
+                [([0.0, 1.0], [true, false]), ([1.0, 0.0], [false, true])]
+                    .iter()
+                    .map(|(document, labels)| (document.as_slice(), labels.to_vec())),
+                Widths { clause: 2, document: 2 },
+                2,
+            )),
         }
     }
 

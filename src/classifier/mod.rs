@@ -1,12 +1,13 @@
 //! From texts to analyses: every scenario's probability, the decision, and the clauses that carried it.
 //!
 //! A text is encoded whole, so that a clause is read in its context. [`features`] pools the hidden states of each
-//! clause; the [`head`] scores clauses; [`calibration`] turns scores into probabilities and decides. A text mentions a
+//! clause; the [`head`] scores clauses; [`neighbours`] vote; [`calibration`] turns both into probabilities and decides. A text mentions a
 //! scenario as strongly as its strongest clause, which is its evidence.
 
 pub mod calibration;
 pub mod features;
 pub mod head;
+pub mod neighbours;
 pub mod precision;
 pub mod similarity;
 pub mod words;
@@ -100,14 +101,16 @@ pub fn decide(text: &str, features: &TextFeatures, head: &PackedHead, calibratio
     let scores = head.scores(features);
     let outputs = head.outputs();
     let strongest = head::strongest(&scores, outputs);
-    let (probabilities, outside) = calibration.probabilities(&strongest);
+    let votes = head.votes(features);
+    let (probabilities, outside) = calibration.probabilities(&strongest, &votes);
     let rivals = rivals(&strongest);
     let Decision { status, scenarios, certainty } = calibration.decide(&probabilities, outside);
     let assign = |&scenario: &ScenarioIndex| {
-        // A clause is evidence when it would carry the scenario alone, and nearly as well as the strongest.
-        let threshold = calibration.thresholds[scenario].min(probabilities[scenario]);
-        let floor = threshold.max(EVIDENCE_SHARE * probabilities[scenario]);
-        let probability = |score: f32| sigmoid(calibration.logit(scenario, score, rivals[scenario]));
+        // A clause is evidence when it would carry the scenario alone, and nearly as well as the strongest. Votes are for the
+        // whole text: they would lift every clause.
+        let probability = |score: f32| sigmoid(calibration.logit(scenario, score, rivals[scenario], 0.0));
+        let strongest = probability(strongest[scenario]);
+        let floor = calibration.thresholds[scenario].min(strongest).max(EVIDENCE_SHARE * strongest);
         let by_clause = scores.chunks_exact(outputs).map(|scores| probability(scores[scenario]));
         let evidence = strongest_clauses(text, features, by_clause.collect(), floor, MAX_EVIDENCE);
         Assignment { scenario, probability: probabilities[scenario], evidence }

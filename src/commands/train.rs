@@ -23,6 +23,7 @@ pub fn run(args: &TrainArgs, quiet: bool) -> Result<Outcome> {
     let taxonomy = load_taxonomy(args.taxonomy.as_deref())?;
     let texts = labels::read(&args.labels, &taxonomy)?;
     let calibration = if args.calibrate.is_empty() { Vec::new() } else { labels::read(&args.calibrate, &taxonomy)? };
+    let neighbours = if args.neighbours.is_empty() { Vec::new() } else { labels::read(&args.neighbours, &taxonomy)? };
     let encoder = encoder_directory(&args.encoder, quiet)?;
     let device = args.device.open()?;
     let options = TrainOptions {
@@ -45,6 +46,7 @@ pub fn run(args: &TrainArgs, quiet: bool) -> Result<Outcome> {
         encoder: &encoder,
         data: TrainingData { texts: &texts, files: &args.labels },
         calibration: TrainingData { texts: &calibration, files: &args.calibrate },
+        neighbours: TrainingData { texts: &neighbours, files: &args.neighbours },
         taxonomy: &taxonomy,
         options: &options,
         device: &device,

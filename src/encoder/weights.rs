@@ -180,16 +180,16 @@ impl Tensors {
         Ok(values)
     }
 
-    /// A tensor of signed bytes, row-major, by its name without prefix.
+    /// A tensor of bytes of a type, row-major, by its name without prefix.
     ///
     /// # Errors
     /// As [`Tensors::read`].
-    pub fn read_bytes(&self, name: &str, shape: &[usize]) -> Result<Vec<i8>, String> {
+    pub fn read_bytes(&self, name: &str, shape: &[usize], dtype: Dtype) -> Result<&[u8], String> {
         let (full, entry) = self.entry(name, shape)?;
-        if entry.dtype != Dtype::I8 {
-            return Err(format!("tensor `{full}` has numbers of type {:?}; expected I8", entry.dtype));
+        if entry.dtype != dtype {
+            return Err(format!("tensor `{full}` has numbers of type {:?}; expected {dtype:?}", entry.dtype));
         }
-        Ok(self.bytes[entry.bytes.clone()].iter().map(|&byte| i8::from_le_bytes([byte])).collect())
+        Ok(&self.bytes[entry.bytes.clone()])
     }
 
     /// A matrix that stays in the file.

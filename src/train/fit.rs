@@ -190,6 +190,7 @@ impl HeadVariables<'_> {
             second_bias: flat(&self.second_bias)?,
             lexical: self.lexical.as_ref().map(flat).transpose()?.unwrap_or_default(),
             words: None,
+            neighbours: None,
         })
     }
 }
