@@ -24,6 +24,9 @@ enum Method {
     /// `vpmaddubsw` of AVX2, which holds pairs of products in 16 bits: weights are kept to 7 bits so that they fit.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// Products in 16 bits and pairwise sums of NEON, of signed bytes.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     /// Plain code.
     Portable,
 }
@@ -102,12 +105,17 @@ impl IntegerKernels {
                 return IntegerKernels { method: Method::Avx2 };
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            return IntegerKernels { method: Method::Neon };
+        }
         IntegerKernels { method: Method::Portable }
     }
 
     /// Every instruction set that this processor has.
     #[cfg(test)]
     fn all() -> Vec<IntegerKernels> {
+        #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut, reason = "x86 alone has more than two"))]
         let mut all = vec![IntegerKernels::detect(), IntegerKernels { method: Method::Portable }];
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
@@ -125,6 +133,8 @@ impl IntegerKernels {
         match self.method {
             #[cfg(target_arch = "x86_64")]
             Method::Avx2 => 16,
+            #[cfg(target_arch = "aarch64")]
+            Method::Neon => neon::WIDTH,
             _ => 32,
         }
     }
@@ -191,6 +201,9 @@ impl IntegerKernels {
             // SAFETY: `detect` found the features.
             #[cfg(target_arch = "x86_64")]
             Method::Avx2 => unsafe { x86::multiply_avx2(input, panels, rows, output, output_stride) },
+            // SAFETY: `detect` found the features.
+            #[cfg(target_arch = "aarch64")]
+            Method::Neon => unsafe { neon::multiply(input, panels, rows, output, output_stride) },
             Method::Portable => {
                 rows.fill(input, panels.depth);
                 product::<4, 32>(panels, rows, output, output_stride, portable_tile::<4, 32>);
@@ -255,6 +268,61 @@ fn portable_tile<const ROWS: usize, const WIDTH: usize>(
                 for (input, weight) in input.iter().zip(weight) {
                     *sum += input * i32::from(*weight);
                 }
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod neon {
+    use std::arch::aarch64::*;
+
+    use super::{GROUP, QuantizedPanels, QuantizedRows, Rows, SHIFT, product};
+
+    const ROWS: usize = 4;
+    /// Columns of a vector, and vectors of a panel: with four rows their sums fill half of the registers.
+    const LANES: usize = 4;
+    const VECTORS: usize = 4;
+    pub(super) const WIDTH: usize = LANES * VECTORS;
+
+    #[target_feature(enable = "neon")]
+    pub(super) fn multiply(
+        input: Rows,
+        panels: &QuantizedPanels,
+        rows: &mut QuantizedRows,
+        output: &mut [f32],
+        output_stride: usize,
+    ) {
+        rows.fill(input, panels.depth);
+        product::<ROWS, WIDTH>(panels, rows, output, output_stride, |rows, panel, _, sums| tile(rows, panel, sums));
+    }
+
+    /// Both factors are signed here: the shift of the inputs is taken back, and its sum has not to be.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    fn tile(rows: [&[[u8; GROUP]]; ROWS], panel: &[[[i8; GROUP]; WIDTH]], sums: &mut [[i32; WIDTH]; ROWS]) {
+        let mut same = [&[][..]; ROWS];
+        for index in 0..ROWS {
+            same[index] = &rows[index][..panel.len()];
+        }
+        let mut held = [[vdupq_n_s32(0); VECTORS]; ROWS];
+        for (step, columns) in panel.iter().enumerate() {
+            for vector in 0..VECTORS {
+                // SAFETY: the pointer is that of 16 bytes of the columns' 64.
+                let weights = unsafe { vld1q_s8(columns.as_ptr().add(vector * LANES).cast()) };
+                for index in 0..ROWS {
+                    let input = same[index][step].map(|byte| byte ^ SHIFT as u8);
+                    let input = vreinterpretq_s8_s32(vdupq_n_s32(i32::from_le_bytes(input)));
+                    let low = vpaddlq_s16(vmull_s8(vget_low_s8(weights), vget_low_s8(input)));
+                    let high = vpaddlq_s16(vmull_high_s8(weights, input));
+                    held[index][vector] = vaddq_s32(held[index][vector], vpaddq_s32(low, high));
+                }
+            }
+        }
+        for index in 0..ROWS {
+            for vector in 0..VECTORS {
+                // SAFETY: the pointer is that of 4 of the row's 16 sums.
+                unsafe { vst1q_s32(sums[index].as_mut_ptr().add(vector * LANES), held[index][vector]) };
             }
         }
     }

@@ -124,6 +124,7 @@ impl Kernels {
     /// Every instruction set that this processor has.
     #[cfg(test)]
     fn all() -> Vec<Kernels> {
+        #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut, reason = "x86 alone has more than two"))]
         let mut all = vec![Kernels::detect(), Kernels { arch: Arch::Scalar }];
         #[cfg(target_arch = "x86_64")]
         all.extend(pulp::x86::V3::try_new().map(|simd| Kernels { arch: Arch::V3(simd) }));
