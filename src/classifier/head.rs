@@ -146,11 +146,13 @@ impl Head {
         let (_, second_bias) = get("second.bias", 1)?;
         let (units, outputs) = (first_bias.len(), second_bias.len());
         let shapes = [&clause_shape, &document_shape, &second_shape];
-        if clause_shape[0] != units || document_shape[0] != units || second_shape != [outputs, units] {
-            return Err(format!("shapes {shapes:?} of its layers do not fit together"));
-        }
         if shapes.iter().any(|shape| shape.contains(&0)) {
             return Err(format!("shapes {shapes:?} of its layers leave nothing to compute"));
+        }
+        // A clause has the states that its text has, and the largest values besides.
+        let wide = clause_shape[1] >= document_shape[1];
+        if !wide || clause_shape[0] != units || document_shape[0] != units || second_shape != [outputs, units] {
+            return Err(format!("shapes {shapes:?} of its layers do not fit together"));
         }
         let widths = Widths { clause: clause_shape[1], document: document_shape[1] };
         let steps = |name: &str, rows: usize| -> Result<Vec<f32>, String> {
@@ -429,6 +431,8 @@ mod tests {
         let nothing = "shapes [[1, 0], [1, 2], [2, 1]] of its layers leave nothing to compute";
         assert_eq!(changed("clause.weight", Some(&[1, 0])), nothing);
         assert_eq!(changed("clause.weight", None), "tensor `clause.weight` is missing");
+        let narrow = "shapes [[1, 2], [1, 3], [2, 1]] of its layers do not fit together";
+        assert_eq!(changed("document.weight", Some(&[1, 3])), narrow, "a clause has what its text has, and more");
         assert_eq!(
             changed("lexical.weight", Some(&[2, 3])),
             "tensor `lexical.weight` has shape [2, 3]; expected [2, 2]"
